@@ -1,0 +1,1 @@
+"""The data engine: from videos (real or synthetic) to verified streaming samples."""

@@ -1,0 +1,26 @@
+"""Fixtures that every test may use."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+settings.register_profile("aura", deadline=None)  # a busy machine is not a failure
+settings.load_profile("aura")
+
+
+@pytest.fixture(scope="session")
+def shared() -> Path:
+    """The folder beside the checkout with real footage and benchmark annotations; tests that need it skip without."""
+    folder = Path(__file__).resolve().parent.parent.parent / "shared"
+    if not folder.is_dir():
+        pytest.skip("needs ../shared (real footage, benchmark annotations), which is not part of the project")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def untrained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A nano checkpoint with random weights: whole in form, meaningless in what it says."""
+    from train.model import build
+
+    return build(tmp_path_factory.mktemp("checkpoint") / "untrained")

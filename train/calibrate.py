@@ -1,0 +1,38 @@
+"""The bias on the silent token: the threshold between silence and speech, set on a split kept for that.
+
+The balanced loss teaches the two to be told apart, not how often each occurs; where a model speaks is a matter of
+threshold. The bias is the smallest that keeps the model silent in the wanted share of seconds with nothing due.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from transformers import Qwen3VLForConditionalGeneration
+
+from train.configs import NanoConfig
+from train.features import Film
+from train.stream import margins
+
+WANTED_SILENCE = 0.993
+
+
+def log_odds(log_p: Sequence[float]) -> np.ndarray:
+    """log p/(1-p) from log p."""
+    p = np.clip(np.asarray(log_p, np.float64), -60.0, -1e-9)
+    return p - np.log(-np.expm1(p))
+
+
+def silence_bias(
+    model: Qwen3VLForConditionalGeneration, tokenizer, films: Sequence[Film], config: NanoConfig
+) -> tuple[float, str]:
+    """The bias, and a line of figures at it."""
+    seen = margins(model, tokenizer, films, config.streams[-1], seed=config.seed + 2, draws=6)
+    silent, alert, answer = (log_odds(seen[name]) for name in ("silent", "alert", "answer"))
+    # log odds of silence against everything else: a bias on one logit shifts them by just that much
+    bias = float(-np.quantile(silent, 1 - WANTED_SILENCE))
+    figures = (
+        f"silent bias {bias:.2f}: silence {np.mean(silent + bias > 0):.4f} of {len(silent)}, "
+        f"alerts {np.mean(alert + bias < 0):.3f} of {len(alert)}, "
+        f"answers {np.mean(answer + bias < 0):.3f} of {len(answer)}"
+    )
+    return bias, figures

@@ -1,0 +1,54 @@
+"""The Silent-Speech Balanced Loss of the paper (section 5.1).
+
+Supervised are all silent messages and the last spoken one (`last`), silent target tokens weighted 1/N_silent. The
+whole loss is in the weights: `target_weights` gives every target token m_t w_t / sum(m) of its sample, and the loss of
+a batch is sum(weight * CE) / samples, so that it comes out right under any packing, padding or accumulation.
+
+Supervising every spoken message (`all`) is right where every answer is known to be supported by what the window holds,
+as in the synthetic world. Silence is then weighted N_spoken/N_silent, which is the paper's weight when one message is
+supervised.
+"""
+
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+import torch
+from torch.nn.functional import cross_entropy
+
+from aura_core.prompt import Span
+
+Supervise = Literal["last", "all"]
+
+
+class Targets(NamedTuple):
+    """Target tokens of one sample: the token at `index` (T',) is to be predicted, with `weight` (T',)."""
+
+    index: torch.Tensor
+    weight: torch.Tensor
+
+
+def target_weights(spans: Sequence[Span], supervise: Supervise = "last") -> Targets:
+    """The supervised tokens of a sample and their weights m_t w_t / sum(m).
+
+    `spans` are the sample's assistant messages, each with its `<|im_end|>`, in order. A sample without silent
+    messages (offline data) falls back to the plain mean; one without any message has no targets.
+    """
+    silent = [s for s in spans if s.silent]
+    spoken = [s for s in spans if not s.silent]
+    if supervise == "last":
+        spoken = spoken[-1:]
+    index, weight = [], []
+    for span in sorted((*silent, *spoken), key=lambda s: s.start):
+        share = max(1, len(spoken)) / len(silent) if span.silent else 1.0
+        index += range(span.start, span.end)
+        weight += [share] * (span.end - span.start)
+    weights = torch.tensor(weight, dtype=torch.float32)
+    return Targets(torch.tensor(index, dtype=torch.long), weights / max(1, len(weight)))
+
+
+def weighted_loss(logits: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor, samples: int) -> torch.Tensor:
+    """Mean over samples of the weighted cross-entropy.
+
+    logits (T', vocabulary) at the positions before the targets of all samples, labels (T',), weight (T',) from
+    `target_weights`."""
+    return (cross_entropy(logits, labels, reduction="none") * weight).sum() / samples

@@ -1,0 +1,67 @@
+"""The recipe of `aura-nano` from first to last: vision tower, films, language model, silence bias, export.
+
+Every stage finds in the work folder what an earlier run left and goes on from there.
+"""
+
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+import torch.multiprocessing as mp
+from transformers.utils import logging as transformers_logging
+
+from aura_core.pixels import PixelConfig
+from train.calibrate import silence_bias
+from train.configs import NanoConfig
+from train.export import export
+from train.features import films
+from train.model import new_model, save_texts
+from train.stream import train_streams
+from train.vision import pretrain
+
+TEST_SEEDS, CALIBRATION_SEEDS = 800_000, 900_000  # first seeds of splits that training never draws from
+
+
+def worker(rank: int, config: NanoConfig, out: Path) -> None:
+    """One of the processes of the streaming stage."""
+    torch.set_num_threads(1)
+    transformers_logging.disable_progress_bar()
+    if config.processes > 1:
+        rendezvous = f"file://{(out / 'rendezvous').resolve()}"
+        dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=config.processes)
+    model, tokenizer = new_model(config.seed)
+    model.model.visual.load_state_dict(torch.load(out / "vision.pt", weights_only=True)["visual"])
+    pixels = PixelConfig.from_checkpoint(out)
+
+    def shot(first: int, count: int):
+        seeds = range(first, first + count)
+        films(model, pixels, seeds[rank :: config.processes], config.scene_seconds, out / "films")
+        if config.processes > 1:
+            dist.barrier()
+        return films(model, pixels, seeds, config.scene_seconds, out / "films")
+
+    scenes, test = shot(0, config.scenes), shot(TEST_SEEDS, config.test_scenes)
+    calibration = shot(CALIBRATION_SEEDS, config.test_scenes)
+    train_streams(
+        model, tokenizer, scenes, test, config, out, lambda: export(model, tokenizer, out / "checkpoint"), rank
+    )
+    if rank == 0:
+        bias, figures = silence_bias(model, tokenizer, calibration, config)
+        print(figures, flush=True)
+        export(model, tokenizer, out / "checkpoint", bias)
+    if config.processes > 1:
+        dist.destroy_process_group()
+
+
+def train(config: NanoConfig, out: Path) -> Path:
+    """Run all stages; returns the checkpoint folder."""
+    torch.set_num_threads(1)
+    model, tokenizer = new_model(config.seed)
+    save_texts(out, tokenizer)
+    pretrain(model, config.vision, PixelConfig.from_checkpoint(out), out, config.seed)
+    (out / "rendezvous").unlink(missing_ok=True)
+    if config.processes > 1:
+        mp.spawn(worker, (config, out), config.processes)  # type: ignore[no-untyped-call]
+    else:
+        worker(0, config, out)
+    return out / "checkpoint"

@@ -1,0 +1,142 @@
+"""Stage two of `aura-nano`: the language model learns the loop, on features of the frozen tower.
+
+Data-parallel over processes of one thread each: on two busy cores that is faster than two threads in one process,
+which wait for each other in every operator. Deterministic given the seed; resumes from `stream.pt`.
+"""
+
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+from torch.nn.functional import log_softmax
+from transformers import Qwen3VLForConditionalGeneration
+
+from aura_core.prompt import SILENT
+from train.checkpoint import load_state, save_state
+from train.configs import NanoConfig, StreamStage
+from train.features import Film
+from train.loss import weighted_loss
+from train.optimizer import Optimizer
+from train.streams import Batch, collate, draw_sample, film_builder
+from train.vision import learning_rate
+
+
+def target_logits(model: Qwen3VLForConditionalGeneration, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Logits (T', vocabulary) that predict the targets, and the targets (T',); the head runs only there."""
+    language = model.model.language_model
+    embeds = language.embed_tokens(batch.ids)
+    seen = batch.ids == model.config.video_token_id
+    embeds = embeds.masked_scatter(seen[..., None], batch.features[:, 0])
+    hidden = language(
+        inputs_embeds=embeds,
+        position_ids=batch.positions,
+        attention_mask=None,  # right padding under a causal mask needs none
+        use_cache=False,
+        visual_pos_masks=seen,
+        deepstack_visual_embeds=[batch.features[:, 1]],
+    ).last_hidden_state
+    return model.lm_head(hidden[batch.rows, batch.index - 1]), batch.ids[batch.rows, batch.index]
+
+
+def average_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
+    """Mean over processes, in one message."""
+    if not dist.is_initialized():
+        return
+    gradients = [p.grad for p in parameters if p.grad is not None]
+    flat = torch.cat([g.flatten() for g in gradients])
+    dist.all_reduce(flat)
+    flat /= dist.get_world_size()
+    for g, part in zip(gradients, flat.split([g.numel() for g in gradients]), strict=True):
+        g.copy_(part.view_as(g))
+
+
+def train_streams(
+    model: Qwen3VLForConditionalGeneration,
+    tokenizer,
+    films: Sequence[Film],
+    held_out: Sequence[Film],
+    config: NanoConfig,
+    out: Path,
+    snapshot: Callable[[], None],
+    rank: int = 0,
+) -> None:
+    """Train the language model in place; `snapshot` is called on rank 0 now and then, and at the end."""
+    model.model.visual.requires_grad_(False)
+    optimizer = Optimizer(model.named_parameters(), config.lr)
+    state = {"language": model.model.language_model, "optimizer": optimizer}
+    first = load_state(out / "stream.pt", state)
+    builder = film_builder(tokenizer)
+    stages: list[StreamStage] = [stage for stage in config.streams for _ in range(stage.steps)]
+    started = saved = time.monotonic()
+    for step in range(first, len(stages)):
+        stage = stages[step]
+        samples = [draw_sample(films, stage, builder, (config.seed, step, rank, i)) for i in range(stage.batch)]
+        batch = collate(samples, config.supervise, tokenizer.pad_token_id)
+        optimizer.set_lr(learning_rate(step, len(stages), config.lr, config.warmup))
+        with torch.autocast("cpu", dtype=torch.bfloat16):  # a quarter faster where there is AMX
+            logits, labels = target_logits(model, batch)
+        loss = weighted_loss(logits.float(), labels, batch.weight, stage.batch)
+        optimizer.zero_grad()
+        loss.backward()
+        average_gradients(optimizer.parameters)
+        optimizer.step()
+        last = step == len(stages) - 1
+        if rank == 0 and (step % 20 == 0 or last):
+            tokens = sum(len(s.ids) for s in samples)
+            print(
+                f"stream {step} loss {loss.item():.4f} tokens {tokens} {time.monotonic() - started:.0f} s", flush=True
+            )
+        if rank == 0 and (step % 200 == 199 or last):
+            print("held out", evaluate(model, tokenizer, held_out, stage, config), flush=True)
+        if rank == 0 and (time.monotonic() - saved > 240 or last):
+            save_state(out / "stream.pt", state, step + 1)
+            snapshot()
+            saved = time.monotonic()
+
+
+@torch.inference_mode()
+def margins(
+    model: Qwen3VLForConditionalGeneration,
+    tokenizer,
+    films: Sequence[Film],
+    stage: StreamStage,
+    seed: int,
+    draws: int = 2,
+) -> dict[str, list]:
+    """On true histories: log p(silent) of every turn that should be silent, of every alert and of every answer, and
+    whether each spoken message is predicted token by token."""
+    builder = film_builder(tokenizer)
+    silent_token = tokenizer.convert_tokens_to_ids(SILENT)
+    out: dict[str, list] = {"silent": [], "alert": [], "answer": [], "alert_right": [], "answer_right": []}
+    for i in range(len(films) * draws):
+        sample = draw_sample([films[i % len(films)]], stage, builder, (seed, 0xF0, i))
+        batch = collate([sample], "all", tokenizer.pad_token_id)
+        logits, labels = target_logits(model, batch)
+        p_silent, right = log_softmax(logits, -1)[:, silent_token], logits.argmax(-1) == labels
+        at = 0
+        for span, asked in zip(sample.spans, sample.asked, strict=True):
+            size = span.end - span.start
+            if span.silent:
+                out["silent"].append(float(p_silent[at]))
+            else:
+                kind = "answer" if asked else "alert"
+                out[kind].append(float(p_silent[at]))
+                out[kind + "_right"].append(bool(right[at : at + size].all()))
+            at += size
+    return out
+
+
+def evaluate(model, tokenizer, films: Sequence[Film], stage: StreamStage, config: NanoConfig) -> str:
+    """Teacher-forced figures on films that training never saw."""
+    seen = margins(model, tokenizer, films, stage, seed=config.seed + 1)
+
+    def share(values: Sequence[bool]) -> str:
+        return f"{sum(values) / max(1, len(values)):.3f} of {len(values)}"
+
+    speak = -0.693  # p(silent) < 1/2
+    return (
+        f"silence {share([p >= speak for p in seen['silent']])}, alerts spoken {share([p < speak for p in seen['alert']])},"
+        f" right {share(seen['alert_right'])}, answers right {share(seen['answer_right'])}"
+    )

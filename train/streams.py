@@ -1,0 +1,109 @@
+"""Training samples from films: draw questions, let the stream run through the serving context, take the prompt.
+
+The tokens are those the model will be served (`aura_core.context`, `aura_core.prompt`); only the pixels are replaced
+by the features of the film.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from aura_core.chunks import Chunk
+from aura_core.context import Context, Turn
+from aura_core.prompt import PromptBuilder, Span
+from aura_core.samples import Step, mix
+from data_pipeline.world.questions import draw_questions
+from train.configs import StreamStage
+from train.features import Film
+from train.loss import Supervise, target_weights
+from train.vision import CELL
+
+
+@dataclass(frozen=True, eq=False)
+class Sample:
+    """Token ids (T,), positions (3, T), visual features (V, 2, width) of the video tokens in order, and the targets."""
+
+    ids: np.ndarray
+    positions: np.ndarray
+    features: np.ndarray
+    spans: list[Span]
+    asked: list[bool]  # for each span: did its turn hold a question?
+
+
+class Batch(NamedTuple):
+    """Right-padded samples; targets are flat over the batch."""
+
+    ids: torch.Tensor  # (B, T)
+    positions: torch.Tensor  # (3, B, T)
+    features: torch.Tensor  # (V, 2, width), in the order of the video tokens
+    rows: torch.Tensor  # (T',) sample of each target
+    index: torch.Tensor  # (T',) place of each target token
+    weight: torch.Tensor  # (T',)
+
+
+def blank_chunks(film: Film, seconds: int) -> list[Chunk]:
+    """Chunks of the film's size without pixels (one shared black frame)."""
+    width, height = film.size
+    black = np.broadcast_to(np.uint8(0), (2, height, width, 3))
+    return [Chunk(k, float(k), k + 1.0, black, f"{film.scene.seed}-{k}") for k in range(seconds)]
+
+
+def replay(film: Film, steps: Sequence[Step], n: int, n_extra: int) -> Context:
+    """The serving context after these steps, all replies as they should have been."""
+    chunks = blank_chunks(film, len(steps))
+    turns = (
+        Turn(chunk, step.question, str(k) if step.question else None, step.reply)
+        for k, (chunk, step) in enumerate(zip(chunks, steps, strict=True))
+    )
+    return Context.replay(turns, n=n, n_extra=n_extra)
+
+
+def make_sample(film: Film, steps: Sequence[Step], builder: PromptBuilder, n: int, n_extra: int) -> Sample:
+    """The prompt after `steps`; its targets are the turns in the window. After a cut the first of them is left out:
+    what its chunk is to be compared with has gone."""
+    context = replay(film, steps, n, n_extra)
+    messages = context.messages()
+    prompt = builder.build(messages, generate=False)
+    spans = [s for s in prompt.spans if messages[s.message - 1].chunk is not None]
+    shown = [video.chunk.index for video in prompt.videos]
+    if shown[0] > 0:
+        spans = spans[1:]
+    features = film.features[shown[0] : shown[-1] + 1].swapaxes(1, 2)  # (chunks, cells, 2, width)
+    asked = [bool(messages[s.message - 1].text) for s in spans]
+    return Sample(prompt.ids, prompt.positions, features.reshape(-1, *features.shape[2:]), spans, asked)
+
+
+def draw_sample(films: Sequence[Film], stage: StreamStage, builder: PromptBuilder, seed: Sequence[int]) -> Sample:
+    """A random moment of a random film with fresh questions."""
+    rng = np.random.default_rng(list(seed))
+    film = films[int(rng.integers(len(films)))]
+    length = len(film.features)
+    gap = stage.question_gaps[int(rng.integers(len(stage.question_gaps)))]
+    questions = draw_questions(film.scene, int(rng.integers(2**31)), gap=gap)
+    n, n_extra = stage.window
+    end = int(rng.integers(min(n, length), length + 1))
+    return make_sample(film, mix(questions, length)[:end], builder, n, n_extra)
+
+
+def collate(samples: Sequence[Sample], supervise: Supervise, pad: int) -> Batch:
+    longest = max(len(s.ids) for s in samples)
+    ids = torch.full((len(samples), longest), pad, dtype=torch.long)
+    positions = torch.zeros((3, len(samples), longest), dtype=torch.long)
+    rows, index, weight = [], [], []
+    for i, sample in enumerate(samples):
+        ids[i, : len(sample.ids)] = torch.from_numpy(sample.ids)
+        positions[:, i, : len(sample.ids)] = torch.from_numpy(sample.positions)
+        targets = target_weights(sample.spans, supervise)
+        rows.append(torch.full_like(targets.index, i))
+        index.append(targets.index)
+        weight.append(targets.weight)
+    features = torch.from_numpy(np.concatenate([s.features for s in samples]).astype(np.float32))
+    return Batch(ids, positions, features, torch.cat(rows), torch.cat(index), torch.cat(weight))
+
+
+def film_builder(tokenizer) -> PromptBuilder:
+    """Prompts for films: their chunks are as large as the model sees them."""
+    return PromptBuilder(tokenizer, lambda chunk: (chunk.frames.shape[1] // CELL, chunk.frames.shape[2] // CELL))

@@ -1,0 +1,158 @@
+"""Stage one of `aura-nano`: the vision tower learns what is where, cell by cell.
+
+Every merged token (a cell of 32x32 pixels) is asked, through a linear probe that is thrown away afterwards, for the
+kind and color of what covers it, whether a thing's center lies in it, and what changed since the chunk's first frame.
+The tower and its mergers are then frozen, as in the paper (section 6.1). The probe also reads the deepstack features,
+so that both of the paths into the language model carry the answer.
+"""
+
+import math
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch.nn.functional import cross_entropy, linear
+from torch.utils.data import DataLoader, IterableDataset
+from tqdm import tqdm
+from transformers import Qwen3VLForConditionalGeneration
+
+from aura_core.pixels import PixelConfig, to_patches
+from data_pipeline.world.render import Renderer
+from data_pipeline.world.scene import Scene, make_scene
+from data_pipeline.world.vocabulary import COLORS, KINDS
+from train.checkpoint import load_state, save_state
+from train.configs import VisionStage
+from train.optimizer import Optimizer
+
+CELL = 32
+CHANGES = ("none", "appeared", "left", "recolored", "moving")
+SIZES = ((128, 96), (128, 96), (128, 96), (160, 96), (128, 128), (96, 128))  # 4:3 mostly, as cameras are
+HEADS = {"kind": len(KINDS) + 1, "color": len(COLORS) + 1, "center": 2, "change": len(CHANGES)}
+WEIGHTS = {"kind": 1.0, "color": 0.7, "center": 0.5, "change": 0.5}
+
+
+def cell_labels(scene: Scene, t: float, width: int, height: int, before: float = 0.5) -> np.ndarray:
+    """What each cell shows at `t`, int64 (4, cells): kind, color (0: none), center, change since `t - before`."""
+    rows, columns = height // CELL, width // CELL
+    labels = np.zeros((4, rows, columns), np.int64)
+    y, x = (np.mgrid[0:rows, 0:columns] * CELL).astype(np.float32)
+    best = np.full((rows, columns), 0.22)  # the least share of a cell that counts
+    for actor in scene.actors:
+        here, was = actor.there(t), actor.there(t - before)
+        if not here and not was:
+            continue
+        px, py = actor.place_at(t)
+        half = 0.42 * actor.size * scene.look.zoom * min(height, 0.75 * width)
+        squeeze = min(scene.look.zoom, 1.0)
+        px, py = (0.5 + (px - 0.5) * squeeze) * width, (0.5 + (py - 0.5) * squeeze) * height
+        share = np.clip(np.minimum(x + CELL, px + half) - np.maximum(x, px - half), 0, None) * np.clip(
+            np.minimum(y + CELL, py + half) - np.maximum(y, py - half), 0, None
+        )
+        share = share / min(CELL * CELL, 4 * half * half)
+        wins = share > best
+        best = np.where(wins, share, best)
+        color = actor.color_at(t)
+        if not here:
+            change = 2
+        elif not was:
+            change = 1
+        elif color != actor.color_at(t - before):
+            change = 3
+        else:
+            change = 4 if actor.moving(t) or actor.moving(t - before / 2) else 0
+        labels[3][wins] = change
+        labels[0][wins] = KINDS.index(actor.kind) + 1 if here else 0
+        labels[1][wins] = list(COLORS).index(color) + 1 if here and color else 0
+        if here and 0 <= px < width and 0 <= py < height:
+            labels[2][int(py // CELL), int(px // CELL)] = 1
+    return labels.reshape(4, -1)
+
+
+class Scenes(IterableDataset):
+    """Endless batches of rendered chunks: (patches, grid_thw, labels (4, cells))."""
+
+    def __init__(self, config: VisionStage, pixels: PixelConfig, seed: int, skip: int = 0):
+        self.config, self.pixels, self.seed, self.skip = config, pixels, seed, skip
+
+    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+        torch.set_num_threads(1)
+        batch, per_scene = self.config.batch, self.config.chunks_per_scene
+        k = self.skip
+        while True:
+            rng = np.random.default_rng([self.seed, k])
+            width, height = SIZES[int(rng.integers(len(SIZES)))]
+            patches, grids, labels = [], [], []
+            for _ in range(batch // per_scene):
+                scene = make_scene(int(rng.integers(2**31)), 12.0, gap=(0.4, 1.6), crowd=4)
+                renderer = Renderer(scene, width, height)
+                for t in rng.uniform(0.6, 12.0, per_scene):
+                    frames = np.stack([renderer.frame(t - 0.5), renderer.frame(t)])
+                    values, grid = to_patches(frames, self.pixels)
+                    patches.append(values)
+                    grids.append(grid)
+                    labels.append(torch.from_numpy(cell_labels(scene, t, width, height)))
+            yield torch.cat(patches), torch.cat(grids), torch.cat(labels, 1)
+            k += 1
+
+
+def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
+    """Linear warm-up, then a cosine to a twentieth of the peak."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * (0.05 + 0.95 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))) / 2)
+
+
+def fast_patch_embedding(visual: torch.nn.Module) -> None:
+    """Run the patch embedding as the matrix product it is: its kernel equals its stride, and 3-D convolution on a CPU
+    costs a third of the whole step."""
+    convolution = visual.patch_embed.proj
+
+    def forward(patches: torch.Tensor) -> torch.Tensor:
+        return linear(patches, convolution.weight.flatten(1), convolution.bias)
+
+    visual.patch_embed.forward = forward
+
+
+def probe_loss(
+    probe: torch.nn.Module, features: torch.Tensor, labels: torch.Tensor
+) -> tuple[torch.Tensor, dict[str, float]]:
+    """Summed cross-entropies and the accuracy of each head on the cells that are not empty."""
+    loss, scores = features.new_zeros(()), {}
+    for i, (name, logits) in enumerate(zip(HEADS, probe(features).split(list(HEADS.values()), 1), strict=True)):
+        loss = loss + WEIGHTS[name] * cross_entropy(logits, labels[i])
+        shown = labels[0] > 0 if name != "change" else labels[3] > 0
+        scores[name] = float((logits.argmax(1) == labels[i])[shown].float().mean())
+    return loss, scores
+
+
+def pretrain(
+    model: Qwen3VLForConditionalGeneration, config: VisionStage, pixels: PixelConfig, out: Path, seed: int
+) -> None:
+    """Train `model.model.visual` in place; resumes from `out`/vision.pt."""
+    visual = model.model.visual
+    fast_patch_embedding(visual)
+    width = visual.config.out_hidden_size
+    probes = torch.nn.ModuleList(torch.nn.Linear(width, sum(HEADS.values())) for _ in range(2))
+    named = [*visual.named_parameters(), *((f"probe.{name}", p) for name, p in probes.named_parameters())]
+    optimizer = Optimizer(named, config.lr)
+    state = {"visual": visual, "probes": probes, "optimizer": optimizer}
+    first = load_state(out / "vision.pt", state)
+    loader = iter(DataLoader(Scenes(config, pixels, seed, first), batch_size=None, num_workers=1, prefetch_factor=4))
+    started = saved = time.monotonic()
+    for step in tqdm(range(first, config.steps), initial=first, total=config.steps, desc="vision", disable=None):
+        values, grids, labels = next(loader)
+        optimizer.set_lr(learning_rate(step, config.steps, config.lr, config.warmup))
+        seen = visual(values, grid_thw=grids, return_dict=True)
+        loss, scores = probe_loss(probes[0], seen.pooler_output, labels)
+        deep, _ = probe_loss(probes[1], seen.deepstack_features[0], labels)
+        optimizer.zero_grad()
+        (loss + 0.3 * deep).backward()
+        optimizer.step()
+        if step % 25 == 0 or step == config.steps - 1:
+            figures = " ".join(f"{k} {v:.3f}" for k, v in scores.items())
+            print(f"vision {step} loss {loss.item():.3f} {figures} {time.monotonic() - started:.0f} s", flush=True)
+        if time.monotonic() - saved > 120 or step == config.steps - 1:
+            save_state(out / "vision.pt", state, step + 1)
+            saved = time.monotonic()
