@@ -30,9 +30,8 @@ def silence_bias(
     silent, alert, answer = (log_odds(seen[name]) for name in ("silent", "alert", "answer"))
     # log odds of silence against everything else: a bias on one logit shifts them by just that much
     bias = float(-np.quantile(silent, 1 - WANTED_SILENCE))
-    figures = (
-        f"silent bias {bias:.2f}: silence {np.mean(silent + bias > 0):.4f} of {len(silent)}, "
-        f"alerts {np.mean(alert + bias < 0):.3f} of {len(alert)}, "
-        f"answers {np.mean(answer + bias < 0):.3f} of {len(answer)}"
+    spoken = ", ".join(
+        f"{name} {(np.sum(odds + bias < 0)) / max(1, odds.size):.3f} of {odds.size}"
+        for name, odds in (("alerts", alert), ("answers", answer))
     )
-    return bias, figures
+    return bias, f"silent bias {bias:.2f}: silence {np.mean(silent + bias > 0):.4f} of {silent.size}, spoken: {spoken}"

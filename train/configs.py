@@ -9,7 +9,7 @@ class VisionStage:
     steps: int = 3000
     batch: int = 64  # chunks
     chunks_per_scene: int = 4
-    lr: float = 1.2e-3
+    lr: float = 2e-3
     warmup: int = 100
 
 

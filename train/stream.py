@@ -22,6 +22,8 @@ from train.optimizer import Optimizer
 from train.streams import Batch, collate, draw_sample, film_builder
 from train.vision import learning_rate
 
+SAVE_EVERY = 240.0  # seconds
+
 
 def target_logits(model: Qwen3VLForConditionalGeneration, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (T', vocabulary) that predict the targets, and the targets (T',); the head runs only there."""
@@ -90,7 +92,7 @@ def train_streams(
             )
         if rank == 0 and (step % 200 == 199 or last):
             print("held out", evaluate(model, tokenizer, held_out, stage, config), flush=True)
-        if rank == 0 and (time.monotonic() - saved > 240 or last):
+        if rank == 0 and (time.monotonic() - saved > SAVE_EVERY or last):
             save_state(out / "stream.pt", state, step + 1)
             snapshot()
             saved = time.monotonic()
@@ -137,6 +139,7 @@ def evaluate(model, tokenizer, films: Sequence[Film], stage: StreamStage, config
 
     speak = -0.693  # p(silent) < 1/2
     return (
-        f"silence {share([p >= speak for p in seen['silent']])}, alerts spoken {share([p < speak for p in seen['alert']])},"
-        f" right {share(seen['alert_right'])}, answers right {share(seen['answer_right'])}"
+        f"silence {share([p >= speak for p in seen['silent']])}, "
+        f"alerts spoken {share([p < speak for p in seen['alert']])}, "
+        f"right {share(seen['alert_right'])}, answers right {share(seen['answer_right'])}"
     )

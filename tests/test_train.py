@@ -1,0 +1,127 @@
+"""Training, end to end in seconds: it runs, resumes, does the same twice, and writes a true Qwen3-VL."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+import torch
+from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
+
+from aura_core.pixels import PixelConfig
+from train.configs import SMOKE
+from train.features import film
+from train.model import build, new_model
+from train.nano import train
+from train.stream import target_logits
+from train.streams import collate, draw_sample, film_builder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    out = tmp_path_factory.mktemp("smoke")
+    return train(SMOKE, out)
+
+
+def test_the_checkpoint_is_a_qwen3_vl_of_at_most_ten_megabytes(trained):
+    assert sum(f.stat().st_size for f in trained.iterdir()) < 10e6
+    model = Qwen3VLForConditionalGeneration.from_pretrained(trained, dtype=torch.float32)
+    assert all(torch.isfinite(p).all() for p in model.parameters())
+    assert model.lm_head.weight.data_ptr() == model.model.language_model.embed_tokens.weight.data_ptr()
+    tokenizer = AutoTokenizer.from_pretrained(trained)
+    assert tokenizer.convert_tokens_to_ids("<|silent|>") == model.config.text_config.eos_token_id + 6
+    assert PixelConfig.from_checkpoint(trained).max_pixels > 0
+    assert isinstance(json.loads((trained / "aura.json").read_text())["silent_bias"], float)
+
+
+def test_a_finished_run_started_again_changes_nothing(trained):
+    before = (trained / "model.safetensors").read_bytes()
+    train(SMOKE, trained.parent)
+    assert (trained / "model.safetensors").read_bytes() == before
+
+
+def test_killed_after_the_first_step_and_resumed_it_ends_the_same(trained, tmp_path):
+    stage = SMOKE.streams[0]
+    # the state after one step of the same schedule is what a killed run leaves
+    from train import stream as streaming
+
+    original = streaming.save_state
+    saved = []
+
+    def stop_after_first(path, parts, step):
+        original(path, parts, step)
+        saved.append(step)
+        if step == 1:
+            raise KeyboardInterrupt
+
+    config = dataclasses.replace(SMOKE, processes=1)
+    whole = train(config, tmp_path / "whole")
+    patch = pytest.MonkeyPatch()
+    with patch.context() as m:
+        m.setattr(streaming, "save_state", stop_after_first)
+        m.setattr(streaming, "SAVE_EVERY", 0.0)
+        with pytest.raises(KeyboardInterrupt):
+            train(config, tmp_path / "killed")
+    assert saved == [1]
+    assert stage.steps > 1
+    resumed = train(config, tmp_path / "killed")
+    assert (resumed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
+def test_padding_does_not_change_what_is_predicted(tmp_path):
+    model, tokenizer = new_model(3)
+    build(tmp_path)
+    scene = film(model, PixelConfig.from_checkpoint(tmp_path), 5, 12)
+    builder = film_builder(tokenizer)
+    stage = SMOKE.streams[0]
+    samples = [draw_sample([scene], stage, builder, (1, i)) for i in range(6)]
+    lengths = {len(s.ids) for s in samples}
+    assert len(lengths) > 1
+    with torch.inference_mode():
+        together, labels = target_logits(model, collate(samples, "all", tokenizer.pad_token_id))
+        alone = [target_logits(model, collate([s], "all", tokenizer.pad_token_id)) for s in samples]
+    assert torch.equal(labels, torch.cat([a[1] for a in alone]))
+    np.testing.assert_allclose(together, torch.cat([a[0] for a in alone]), atol=2e-4)
+
+
+def test_features_give_the_same_logits_as_the_whole_model(tmp_path):
+    """The film's shortcut past the vision tower against transformers' own forward with pixels."""
+    from aura_core.pixels import to_patches
+    from data_pipeline.world.render import Renderer
+    from train.features import film_scene
+
+    model, tokenizer = new_model(4)
+    build(tmp_path)
+    pixels = PixelConfig.from_checkpoint(tmp_path)
+    made = film(model, pixels, 9, 12)
+    builder = film_builder(tokenizer)
+    sample = draw_sample([made], SMOKE.streams[0], builder, (2, 7))
+    chunks = int((sample.ids == model.config.video_token_id).sum()) // made.features.shape[2]
+    scene, (width, height) = film_scene(9, 12)
+    renderer = Renderer(scene, width, height)
+    late = np.random.default_rng([9, 0xE0]).uniform(0.005, 0.12)
+    reference = None
+    for first in range(12 - chunks + 1):  # where the window starts is the sample's secret: one place must fit
+        clips = [
+            to_patches(np.stack([renderer.frame(k + 0.5 - late), renderer.frame(k + 1 - late)]), pixels)
+            for k in range(first, first + chunks)
+        ]
+        with torch.inference_mode():
+            seen = model.model.visual(
+                torch.cat([c.values for c in clips]), grid_thw=torch.cat([c.grid_thw for c in clips]), return_dict=True
+            ).pooler_output
+        if np.abs(seen.numpy() - sample.features[:, 0].astype(np.float32)).max() < 2e-2:
+            reference = clips
+    assert reference is not None
+    ids = torch.from_numpy(sample.ids)[None]
+    with torch.inference_mode():
+        full = model(
+            input_ids=ids,
+            position_ids=torch.from_numpy(sample.positions)[:, None],
+            pixel_values_videos=torch.cat([c.values for c in reference]),
+            video_grid_thw=torch.cat([c.grid_thw for c in reference]),
+            mm_token_type_ids=(ids == model.config.video_token_id).int() * 2,
+        ).logits[0]
+        batch = collate([sample], "all", tokenizer.pad_token_id)
+        ours, _ = target_logits(model, batch)
+    np.testing.assert_allclose(ours, full[batch.index - 1], atol=2e-2)
