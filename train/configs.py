@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class VisionStage:
-    steps: int = 3000
+    steps: int = 2400
     batch: int = 64  # chunks
     chunks_per_scene: int = 4
     lr: float = 2e-3
@@ -36,7 +36,7 @@ class NanoConfig:
         StreamStage(steps=800, batch=6, window=(14, 8)),
         StreamStage(steps=600, batch=4, window=(30, 15)),
     )
-    lr: float = 1.5e-3
+    lr: float = 2e-3
     warmup: int = 100
     supervise: Literal["last", "all"] = "all"  # the world's truth holds for every answer in the window
     processes: int = 2

@@ -4,7 +4,6 @@ import os
 import shutil
 from pathlib import Path
 
-import torch
 from transformers import PreTrainedTokenizerFast, Qwen3VLForConditionalGeneration
 
 from train.model import save_texts
@@ -19,7 +18,7 @@ def export(
     half = Qwen3VLForConditionalGeneration(model.config)
     half.load_state_dict(model.state_dict())
     half.generation_config = model.generation_config
-    half.to(torch.float16).save_pretrained(temporary)
+    half.half().save_pretrained(temporary)
     save_texts(temporary, tokenizer, {"silent_bias": round(silent_bias, 3)})
     old = folder.with_name(folder.name + ".old")
     shutil.rmtree(old, ignore_errors=True)

@@ -10,6 +10,7 @@ import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -104,7 +105,7 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
     return peak * (0.05 + 0.95 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))) / 2)
 
 
-def fast_patch_embedding(visual: torch.nn.Module) -> None:
+def fast_patch_embedding(visual: Any) -> None:
     """Run the patch embedding as the matrix product it is: its kernel equals its stride, and 3-D convolution on a CPU
     costs a third of the whole step."""
     convolution = visual.patch_embed.proj

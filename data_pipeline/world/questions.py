@@ -98,7 +98,7 @@ class Questioner:
         if not single:
             return None
         thing = self.pick(single)
-        return self.form("color").format(kind=thing.kind), say.answer_color(thing.kind, thing.color)
+        return self.form("color").format(kind=thing.kind), say.answer_color(str(thing.kind), str(thing.color))
 
     def _colors(self, t: float):
         colors = list(dict.fromkeys(x.color for x in self.things(t) if x.color))

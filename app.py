@@ -1,0 +1,170 @@
+"""AURA, an assistant that watches: serve the page, or replay a video without one.
+
+This file only reads the command line. What runs is chosen in `aura_core.profiles`; the page is in `aura_core.ui`, the
+replay in `aura_core.headless`. Both are imported when needed: a wrong flag costs no time, and a replay no web server.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import contextlib
+import io
+import logging
+import math
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import NoReturn
+
+from aura_core.engines.base import EngineError
+from aura_core.profiles import PROFILES, Profile, build_engine, get_profile
+from aura_core.sources import ReplayError
+from aura_core.sources.script import Ask, load_script, parse_ask
+
+EXIT_CODES = """\
+exit codes of a headless replay:
+  0    the whole video was replayed (a question after its end is reported as an error line, but is no failure)
+  1    something failed: the video, the script, the checkpoint, a decision, writing the output
+  2    wrong usage
+  130  interrupted with Ctrl-C
+  141  the reader of the output went away (as in `| head`)
+"""
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors are one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"{self.prog}: {message} (see --help)\n")
+
+
+def build_parser() -> Parser:
+    """The command line; every flag that exists does something."""
+    parser = Parser(
+        prog="app.py",
+        description="Serve the page in which AURA watches your camera; or, with --replay, show it a video file.",
+        epilog=EXIT_CODES,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    model = parser.add_argument_group("model")
+    model.add_argument("--profile", choices=sorted(PROFILES), default="nano", help="what runs where (default: nano)")
+    model.add_argument("--checkpoint", metavar="PATH", help="another checkpoint than the profile's")
+    model.add_argument("--no-speech", action="store_true", help="neither listen nor speak: type and read")
+    page = parser.add_argument_group("page")
+    page.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
+    page.add_argument("--port", type=_port, default=7860, help="port to listen on (default: 7860)")
+    replay = parser.add_argument_group("replay")
+    replay.add_argument("--replay", type=Path, metavar="VIDEO", help="a video file in place of the camera")
+    replay.add_argument("--headless", action="store_true", help="no page: print what happens, one line an event")
+    replay.add_argument("--json", action="store_true", help="print JSON objects, silent seconds included")
+    replay.add_argument(
+        "--ask",
+        type=_ask,
+        action="append",
+        default=[],
+        metavar="SECONDS:TEXT",
+        help="ask TEXT at SECONDS into the video; may be given more than once. "
+        '"SECONDS standing:TEXT" asks to watch for it from then on',
+    )
+    replay.add_argument(
+        "--script",
+        type=Path,
+        metavar="FILE",
+        help='questions from a file: lines of "SECONDS: text", or JSON [{"t": 3.0, "text": "...", "standing": true}]',
+    )
+    replay.add_argument(
+        "--speed",
+        type=_speed,
+        default="max",
+        metavar="1|max",
+        help="1 is the pace of life, max as fast as the model decides (default: max)",
+    )
+    return parser
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run the command line `arguments` (default: the process's own); return the exit code."""
+    parser = build_parser()
+    options = parser.parse_args(arguments)
+    if options.headless and options.replay is None:
+        parser.error("--headless needs --replay VIDEO")
+    for flag in ("replay", "ask", "script", "json"):
+        if getattr(options, flag) and not options.headless:
+            parser.error(f"--{flag} needs --headless")
+    logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+    silent = "none" if options.no_speech else None
+    try:
+        profile = get_profile(options.profile).override(checkpoint=options.checkpoint, asr=silent, tts=silent)
+    except ValueError as error:
+        parser.error(str(error))
+    try:
+        if options.headless:
+            return headless(profile, options)
+        from aura_core.ui.page import serve
+
+        serve(profile, options.host, options.port)
+        return 0
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # the interpreter flushes standard output once more when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
+    except (ReplayError, EngineError) as error:
+        reason = str(error)
+    except OSError as error:
+        reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
+    print(f"{parser.prog}: {reason}", file=sys.stderr)
+    return 1
+
+
+def headless(profile: Profile, options: argparse.Namespace) -> int:
+    """Replay `options.replay`; everything the user gave is looked at before the model is loaded."""
+    from aura_core.headless import Printer, run_headless
+    from aura_core.sources.video import Video
+
+    asks: list[Ask] = options.ask + (load_script(options.script) if options.script else [])
+    video = Video.open(options.replay)
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper):  # the encoding of JSON, wherever this runs
+        out.reconfigure(encoding="utf-8", errors="backslashreplace")
+    with contextlib.redirect_stdout(sys.stderr):  # a library that prints must not get in between the lines
+        engine = build_engine(profile)
+        printer = Printer(out, options.json, video.duration)
+        replayed = run_headless(engine, profile.session_config(), video, asks, options.speed, printer)
+        return 0 if asyncio.run(replayed) else 1
+
+
+def _ask(text: str) -> Ask:
+    try:
+        return parse_ask(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _speed(text: str) -> float | None:
+    if text == "max":
+        return None
+    try:
+        speed = float(text)
+    except ValueError:
+        speed = math.nan
+    if not 0 < speed < math.inf:
+        raise argparse.ArgumentTypeError(f"expected max or a number above 0, not {text!r}")
+    return speed
+
+
+def _port(text: str) -> int:
+    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
+        raise argparse.ArgumentTypeError(f"expected a number from 1 to 65535, not {text!r}")
+    return int(text)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
