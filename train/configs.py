@@ -29,12 +29,12 @@ class NanoConfig:
 
     seed: int = 1
     vision: VisionStage = field(default_factory=VisionStage)
-    scenes: int = 1200  # rendered once, then asked about again and again
+    scenes: int = 800  # rendered once, then asked about again and again
     scene_seconds: int = 60
     streams: tuple[StreamStage, ...] = (
-        StreamStage(steps=1200, batch=10, window=(6, 6)),
-        StreamStage(steps=800, batch=6, window=(14, 8)),
-        StreamStage(steps=600, batch=4, window=(30, 15)),
+        StreamStage(steps=1000, batch=10, window=(6, 6)),
+        StreamStage(steps=600, batch=6, window=(14, 8)),
+        StreamStage(steps=500, batch=4, window=(30, 15)),
     )
     lr: float = 2e-3
     warmup: int = 100

@@ -1,0 +1,97 @@
+"""The checkpoint that ships, on streams it never saw: what its model card promises, and nothing keyed to the clips."""
+
+import asyncio
+import json
+from pathlib import Path
+
+import pytest
+
+from aura_core.engines.local import LocalEngine
+from aura_core.session import SessionConfig
+from data_pipeline.world.language import content_words
+from data_pipeline.world.questions import QA, Answer
+from data_pipeline.world.scene import SLOTS, Actor, Look, Scene
+from data_pipeline.world.video import write_json, write_video
+from evals import timeliness
+from tests.command_line import ROOT, app, events
+
+CHECKPOINT = ROOT / "assets" / "aura-nano"
+pytestmark = pytest.mark.skipif(not CHECKPOINT.is_dir(), reason="needs the trained checkpoint assets/aura-nano")
+
+
+def test_figures_on_streams_it_never_saw():
+    """A small draw of the benchmark: the bars of the first release, with no room given for luck."""
+
+    async def run() -> dict:
+        engine = LocalEngine(CHECKPOINT, threads=1)
+        try:
+            return await timeliness.run(engine, SessionConfig(prewarm=False), seed=4711, hours=0.5)
+        finally:
+            await engine.close()
+
+    figures = asyncio.run(run())
+    assert figures["question_accuracy"] >= 0.70
+    assert figures["alert_hit_rate"] >= 0.70
+    assert figures["silence_accuracy"] >= 0.98
+
+
+def said(lines: list[dict]) -> list[tuple[float, str]]:
+    return [(line["t"], line["text"]) for line in lines if line["type"] == "reply"]
+
+
+DEMOS = {
+    "three_kinds": (
+        (4, 4, "The square is green."), (20, 24, "I see a cat now."), (15, 19, "I see a blue star now."),
+        (28, 32, "I see a red star now."), (34, 38, "I see a yellow star now."), (39, 39, "I see two stars."),
+    ),
+    "kitchen": (
+        (19, 23, "The apple is gone."), (14, 14, "Yes, I see a banana."), (26, 30, "The clock is moving."),
+        (33, 37, "I see a dog now."), (37, 37, "The dog is on the right."),
+    ),
+    "colors": (
+        (3, 3, "The circle is red."), (11, 15, "The circle is green now."), (19, 23, "The circle is red now."),
+        (27, 31, "The circle is green now."), (15, 15, "A car is on the left."),
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", sorted(DEMOS))
+def test_a_demo_is_answered_through_the_command_line(name: str):
+    folder = ROOT / "assets" / "demos"
+    done = app("--replay", folder / f"{name}.mp4", "--script", folder / f"{name}.json", "--headless", "--json")
+    assert done.returncode == 0, done.stderr
+    lines = events(done.stdout)
+    missing = [
+        text
+        for first, last, text in DEMOS[name]
+        if not any(first <= t <= last and content_words(text) == content_words(heard) for t, heard in said(lines))
+    ]
+    assert not missing, json.dumps(said(lines), indent=1)
+
+
+def test_a_clip_of_other_things_does_as_well(tmp_path: Path):
+    """Rendered on the spot with things that are in no demo."""
+
+    def actor(id: int, kind: str, color: str | None, slot: int, enter: float, exit: float = 99.0) -> Actor:
+        return Actor(id, kind, color, 0.36, 0.0, *SLOTS[slot], slot, enter, exit, "pop", "pop")
+
+    scene = Scene(
+        77,
+        30.0,
+        (actor(0, "tree", None, 0, 0.0), actor(1, "heart", "purple", 4, 0.0), actor(2, "fish", None, 2, 12.4, 22.4)),
+        Look("gradient", (168.0, 160.0, 148.0), (150.0, 150.0, 140.0), noise=0.008),
+    )
+    questions = [
+        QA("realtime", "color", 3.0, "What color is the heart?", (Answer(3.0, "The heart is purple."),)),
+        QA("proactive", "appear", 7.0, "Tell me when a fish appears.", (Answer(12.4, "I see a fish now."),)),
+        QA("realtime", "exist", 17.0, "Is there a tree?", (Answer(17.0, "Yes, I see a tree."),)),
+        QA("proactive", "leave", 19.0, "Tell me when the fish leaves.", (Answer(22.4, "The fish is gone."),)),
+    ]
+    write_video(scene, tmp_path / "clip.mp4")
+    write_json(tmp_path / "script.json", [{"t": q.t, "text": q.question} for q in questions])
+    done = app("--replay", tmp_path / "clip.mp4", "--script", tmp_path / "script.json", "--headless", "--json")
+    heard = said(events(done.stdout))
+    for qa in questions:
+        due = qa.answers[0]
+        near = [text for t, text in heard if due.t <= t <= due.t + 3]
+        assert any(content_words(text) == content_words(due.text) for text in near), (due, heard)
