@@ -1,0 +1,236 @@
+"""The page and its server: a Gradio page around our own markup and scripts, and the routes these use.
+
+The browser talks to this server only. Gradio's page template names fonts and a script on other hosts; they are taken
+out of the HTML on its way to the browser, and a Content-Security-Policy makes sure that nothing else gets through.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import io
+import logging
+import os
+import re
+import socket
+from collections.abc import AsyncIterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio is imported
+os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+
+import gradio as gr
+import uvicorn
+from fastapi import FastAPI, HTTPException
+from fastapi.responses import FileResponse
+from fastapi.staticfiles import StaticFiles
+from gradio.themes import Base
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from aura_core.profiles import Profile, build_engine
+from aura_core.sources.webrtc import WebRTC
+from aura_core.speech.asr import EmbeddedAsr
+from aura_core.speech.grammar import Vocabulary
+from aura_core.speech.tts import EmbeddedTts, TtsError
+from aura_core.speech.vad import Vad, VadError
+from aura_core.ui import PortInUse
+from aura_core.ui.demos import find_demos
+from aura_core.ui.visit import Assistant, Speech, Visit
+
+log = logging.getLogger(__name__)
+
+STATIC = Path(__file__).parent / "static"
+#: The recordings that come with the project.
+DEMOS = Path(__file__).resolve().parents[2] / "assets" / "demos"
+
+_FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]
+_POLICY = (
+    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
+    "img-src 'self' data: blob:; media-src 'self' blob:; connect-src 'self'; frame-ancestors 'self'"
+)
+_FOREIGN = re.compile(
+    r"<script\b[^>]*\bsrc=\"https?://[^>]*>\s*</script>|<link\b[^>]*\bhref=\"https?://[^>]*>"
+    r"|<meta\b[^>]*\bcontent=\"https?://[^>]*>"
+)
+_HEAD = (
+    '<link rel="icon" href="/aura/static/icon.svg" type="image/svg+xml">'
+    '<link rel="stylesheet" href="/aura/static/page.css">'
+    '<script type="module" src="/aura/static/page.js"></script>'
+)
+
+
+class OnlyOurHost:
+    """ASGI middleware: HTML leaves without references to other hosts, with our own head and a strict policy."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] != "/":
+            await self.app(scope, receive, send)
+            return
+        plain = [(name, value) for name, value in scope["headers"] if name != b"accept-encoding"]
+        start: Message | None = None
+        body = bytearray()
+
+        async def rewrite(message: Message) -> None:
+            nonlocal start
+            if message["type"] == "http.response.start":
+                start = message
+                return
+            body.extend(message.get("body", b""))
+            if message.get("more_body") or start is None:
+                return
+            page = bytes(body)
+            headers = MutableHeaders(raw=start["headers"])
+            headers["content-security-policy"] = _POLICY
+            if "text/html" in Headers(raw=start["headers"]).get("content-type", ""):
+                page = _FOREIGN.sub("", page.decode()).replace("</head>", _HEAD + "</head>", 1).encode()
+                headers["content-length"] = str(len(page))
+            await send(start)
+            await send({"type": "http.response.body", "body": page})
+
+        await self.app({**scope, "headers": plain}, receive, rewrite)
+
+
+def build_page() -> gr.Blocks:
+    """The Gradio page: our markup, nothing that needs a round trip to Python."""
+    theme = Base(font=_FONTS, font_mono=["ui-monospace", "monospace"])
+    with gr.Blocks(title="AURA", theme=theme, analytics_enabled=False, fill_width=True) as page:
+        gr.HTML((STATIC / "page.html").read_text(encoding="utf-8"), padding=False)
+    return page
+
+
+def build_app(
+    assistant: Assistant,
+    about: Mapping[str, Any],
+    max_sessions: int = 4,
+    ice_servers: Sequence[Mapping[str, Any]] = (),
+) -> FastAPI:
+    """The whole web application. `about` is told to the page: `profile`, `model`, `speech` (a line for the user)."""
+    webrtc = WebRTC(lambda outlet: Visit(assistant, outlet), max_sessions, ice_servers)
+
+    @contextlib.asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        opening = asyncio.create_task(assistant.open())  # the page need not wait for it
+        yield
+        opening.cancel()
+        await webrtc.close()
+        await assistant.close()
+
+    app = FastAPI(title="AURA", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
+    webrtc.mount(app)
+
+    @app.get("/aura/config")
+    async def config() -> dict[str, Any]:
+        return {
+            **about,
+            "hears": assistant.speech.asr is not None,
+            "speaks": assistant.speech.tts is not None,
+            "demos": [demo.as_json() for demo in assistant.demos.values()],
+            "ice_servers": webrtc.ice_servers,
+        }
+
+    @app.get("/aura/demos/{name}.mp4")
+    async def demo(name: str) -> FileResponse:
+        if name not in assistant.demos:
+            raise HTTPException(404)
+        return FileResponse(assistant.demos[name].video, media_type="video/mp4")
+
+    app.mount("/aura/static", StaticFiles(directory=STATIC))
+    with contextlib.redirect_stdout(io.StringIO()):  # Gradio 5.50 prints a debugging line
+        app = gr.mount_gradio_app(app, build_page(), path="/", ssr_mode=False, show_api=False)
+    app.add_middleware(OnlyOurHost)
+    return app
+
+
+def claim_port(host: str, port: int) -> socket.socket:
+    """A listening socket. Raises PortInUse, or OSError for an address that is not ours, with one clear line."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        reason = os.strerror(error.errno or 0).lower()
+        raise PortInUse(error.errno, f"cannot listen on {host}:{port}: {reason}; choose another --port") from error
+    return listener
+
+
+def run(
+    assistant: Assistant,
+    about: Mapping[str, Any],
+    listener: socket.socket,
+    max_sessions: int = 4,
+    ice_servers: Sequence[Mapping[str, Any]] = (),
+    ssl_certfile: str | None = None,
+    ssl_keyfile: str | None = None,
+) -> None:
+    """Serve `assistant` on a listening socket until interrupted."""
+    app = build_app(assistant, about, max_sessions, ice_servers)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        timeout_graceful_shutdown=2,  # Gradio's pages hold a request open for as long as they are
+        ssl_certfile=ssl_certfile,
+        ssl_keyfile=ssl_keyfile,
+    )
+    host, port = listener.getsockname()[:2]
+    place = f"[{host}]" if ":" in host else host
+    print(f"AURA is at {'https' if ssl_certfile else 'http'}://{place}:{port}  (Ctrl+C ends it)", flush=True)
+    asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
+
+
+def load_speech(asr: str = "embedded", tts: str = "embedded", checkpoint: str | None = None) -> Speech:
+    """The backends with these names (as in `Profile`). One that cannot be had is left out, with a line in the log.
+
+    `checkpoint`: the folder that says which words the model knows.
+    """
+    ears = mouth = None
+    if tts == "embedded":
+        try:
+            mouth = EmbeddedTts()
+        except TtsError as error:
+            log.warning("replies are not spoken: %s", error)
+    if asr == "embedded":
+        try:
+            Vad()  # without it no recognizer would ever be asked
+            ears = EmbeddedAsr(Vocabulary.from_checkpoint(checkpoint) if checkpoint else None)
+        except VadError as error:
+            log.warning("questions cannot be spoken: %s", error)
+    return Speech(ears, mouth)
+
+
+def describe_speech(speech: Speech) -> str:
+    """What the user should know about it, in one line."""
+    if speech.asr is None and speech.tts is None:
+        return "No speech: type and read."
+    hears = "understands simple spoken English" if speech.asr is not None else "does not listen"
+    speaks = "has a small robotic voice" if speech.tts is not None else "does not speak"
+    return f"Speech on this machine: {hears}, {speaks}."
+
+
+def serve(
+    profile: Profile,
+    host: str = "127.0.0.1",
+    port: int = 7860,
+    speech: bool = True,
+    max_sessions: int = 4,
+    ice_servers: Sequence[Mapping[str, Any]] = (),
+    demos: Path = DEMOS,
+    ssl_certfile: str | None = None,
+    ssl_keyfile: str | None = None,
+) -> None:
+    """Load the profile's model and serve the page until interrupted; `speech=False` overrides the profile.
+
+    Raises PortInUse (before anything is loaded), EngineError.
+    """
+    with claim_port(host, port) as listener:
+        voices = load_speech(profile.asr, profile.tts, profile.checkpoint) if speech else Speech()
+        assistant = Assistant(build_engine(profile), profile.session_config(), voices, find_demos(demos))
+        about = {"profile": profile.name, "model": assistant.engine.name, "speech": describe_speech(voices)}
+        run(assistant, about, listener, max_sessions, ice_servers, ssl_certfile, ssl_keyfile)

@@ -1,0 +1,159 @@
+// The connection to the server: WebRTC for pictures, sound and messages.
+// One link is one session. It ends with `close`, with the page, or by itself (`onLost`).
+
+const CONNECT_MS = 20000;
+const NO_CONNECTION =
+  "The connection could not be made. Browsers need a network for it, even to this same computer (Wi-Fi without internet will do); to reach a server elsewhere, it may need a TURN server.";
+
+export class Refused extends Error {}
+
+export class Link {
+  /** `onMessage(object)`, `onSound(MediaStream)`, `onLost()`, `onWobble(boolean)` are called as things happen. */
+  constructor(iceServers, handlers) {
+    this.id = randomId();
+    this.handlers = handlers;
+    this.closed = false;
+    this.pc = new RTCPeerConnection({ iceServers });
+  }
+
+  /** Connect, sending `stream`'s tracks (may be null). Resolves when the server is ready. */
+  async open(stream) {
+    const { pc } = this;
+    const ready = new Promise((resolve, reject) => {
+      this.ready = resolve;
+      this.fail = reject;
+    });
+    ready.catch(() => {});
+    // Both ways and both kinds, always: the server can speak without a microphone here, and tracks can come later.
+    this.audio = pc.addTransceiver("audio", { direction: "sendrecv" });
+    this.video = pc.addTransceiver("video", { direction: "sendrecv" });
+    await this.replace(stream);
+    pc.ontrack = ({ track }) => {
+      if (track.kind === "audio") this.handlers.onSound(new MediaStream([track]));
+    };
+    pc.onconnectionstatechange = () => this.changed();
+    this.channel = pc.createDataChannel("aura");
+    this.channel.onmessage = ({ data }) => this.received(data);
+    this.channel.onclose = () => this.lost();
+
+    const candidates = [];
+    let answered = false;
+    pc.onicecandidate = ({ candidate }) => {
+      if (!candidate) return;
+      if (answered) this.sendCandidate(candidate);
+      else candidates.push(candidate); // the server would not know the connection yet
+    };
+    const timer = setTimeout(() => this.fail(new Error(NO_CONNECTION)), CONNECT_MS);
+    try {
+      await pc.setLocalDescription(await pc.createOffer());
+      const answer = await this.post({ type: "offer", sdp: pc.localDescription.sdp });
+      if (answer.status === "failed") {
+        const full = answer.meta.error === "concurrency_limit_reached";
+        throw new Refused(full ? `All ${answer.meta.limit} places are taken. Please try again in a moment.` : "The server refused the connection.");
+      }
+      if (this.closed) throw new Error("closed");
+      await pc.setRemoteDescription(answer);
+      answered = true;
+      for (const candidate of candidates) this.sendCandidate(candidate);
+      await ready;
+    } catch (error) {
+      this.close();
+      throw error;
+    } finally {
+      clearTimeout(timer);
+    }
+  }
+
+  /** Send these tracks from now on; null sends none. */
+  async replace(stream) {
+    const [picture] = stream ? stream.getVideoTracks() : [];
+    const [sound] = stream ? stream.getAudioTracks() : [];
+    await this.video.sender.replaceTrack(picture || null);
+    await this.audio.sender.replaceTrack(sound || null);
+  }
+
+  /** True if the message went out. */
+  send(message) {
+    if (this.channel?.readyState !== "open") return false;
+    this.channel.send(JSON.stringify(message));
+    return true;
+  }
+
+  close() {
+    if (this.closed) return;
+    this.closed = true;
+    this.fail?.(new Error("closed"));
+    navigator.sendBeacon(`/webrtc/bye?id=${this.id}`);
+    this.pc.close();
+  }
+
+  lost() {
+    if (this.closed) return;
+    this.close();
+    this.handlers.onLost();
+  }
+
+  changed() {
+    const state = this.pc.connectionState;
+    if (state === "failed" || state === "closed") this.lost();
+    else this.handlers.onWobble(state === "disconnected");
+  }
+
+  received(data) {
+    const message = JSON.parse(data);
+    if (message.type === "ready") this.ready();
+    else if (message.type !== "log" && !this.closed) this.handlers.onMessage(message); // "log": FastRTC's echo
+  }
+
+  sendCandidate(candidate) {
+    this.post({ type: "ice-candidate", candidate: candidate.toJSON() }).catch(() => {}); // one of several; others do
+  }
+
+  async post(body) {
+    const response = await fetch("/webrtc/offer", {
+      method: "POST",
+      headers: { "Content-Type": "application/json" },
+      body: JSON.stringify({ ...body, webrtc_id: this.id }),
+      signal: AbortSignal.timeout(CONNECT_MS),
+    });
+    if (!response.ok) throw new Error(`The server answered ${response.status}.`);
+    return response.json();
+  }
+}
+
+function randomId() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+/** Camera and microphone, or one of them. Throws an Error whose message is for the user. */
+export async function openCamera() {
+  if (!navigator.mediaDevices) throw new Error("Browsers give the camera only to https pages and to localhost.");
+  const video = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 10, max: 15 }, facingMode: "environment" };
+  const audio = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
+  try {
+    return await navigator.mediaDevices.getUserMedia({ video, audio });
+  } catch (first) {
+    try {
+      return await navigator.mediaDevices.getUserMedia({ video }); // a camera without a microphone will do
+    } catch (second) {
+      throw new Error(why(second.name) || `The camera cannot be opened: ${second.message || first.message}`);
+    }
+  }
+}
+
+/** The microphone alone, or null. */
+export async function openMicrophone() {
+  try {
+    return await navigator.mediaDevices.getUserMedia({ audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true } });
+  } catch {
+    return null;
+  }
+}
+
+function why(name) {
+  return {
+    NotAllowedError: "The camera is blocked. Allow it in the browser's address bar, or choose a recording.",
+    NotFoundError: "No camera was found. Connect one, or choose a recording.",
+    NotReadableError: "The camera is in use by another program.",
+  }[name];
+}
