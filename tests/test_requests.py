@@ -16,8 +16,16 @@ def test_other_replies_are_not_acknowledgements(text: str):
     assert not is_acknowledgement(text)
 
 
-@pytest.mark.parametrize("text", ["Tell me every time the bell rings", "whenever a car passes, say so",
-                                  "Keep telling me the score", "Warn me ANY TIME he stops", "Say it each time."])  # fmt: skip
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Tell me every time the bell rings",
+        "whenever a car passes, say so",
+        "Keep telling me the score",
+        "Warn me ANY TIME he stops",
+        "Say it each time.",
+    ],
+)
 def test_wordings_that_ask_for_every_occurrence(text: str):
     assert repeats(text)
 

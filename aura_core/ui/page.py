@@ -21,6 +21,7 @@ os.environ.setdefault("GRADIO_ANALYTICS_ENABLED", "False")  # read when gradio i
 os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
 import gradio as gr
+import gradio.routes
 import uvicorn
 from fastapi import FastAPI, HTTPException
 from fastapi.responses import FileResponse
@@ -40,6 +41,9 @@ from aura_core.ui.demos import find_demos
 from aura_core.ui.visit import Assistant, Speech, Visit
 
 log = logging.getLogger(__name__)
+
+# Gradio 5.50 prints on standard output, the user's terminal, for some requests: left over from debugging.
+gradio.routes.print = log.debug  # type: ignore[attr-defined]
 
 STATIC = Path(__file__).parent / "static"
 #: The recordings that come with the project.

@@ -1,10 +1,11 @@
 // The page: what the user does goes to the server, what the server says goes on the screen.
 
+import { Controls } from "./controls.js";
 import { Frames } from "./frames.js";
 import { Link, Refused, openCamera, openMicrophone } from "./link.js";
 import { $, Captions, Requests, Strip, Timeline, announce, make, note, showFrames, showQuiet, showState } from "./view.js";
 
-const IDEAS = ["What do you see?", "How many cups are there?", "Tell me when a cat appears.", "Tell me every time the ball moves."];
+const IDEAS = ["What do you see?", "How many objects do you see?", "Tell me when a cat appears.", "Tell me every time you see a star."];
 const RETRIES_MS = [500, 1000, 2000, 4000, 8000, 8000, 8000];
 
 const LAST_WORDS_MS = 20000;
@@ -29,7 +30,7 @@ class Page {
     this.timeline = new Timeline(showFrames);
     this.frames = new Frames($("video"), () => this.now());
     this.describe();
-    this.listen();
+    new Controls(this);
     this.show();
   }
 
@@ -65,7 +66,7 @@ class Page {
       }
       if (wish === this.wish) await this.connect();
     } catch (error) {
-      if (wish === this.wish) this.give_up(error.message);
+      if (wish === this.wish) this.giveUp(error.message);
     }
   }
 
@@ -117,7 +118,7 @@ class Page {
     $("video").pause();
     while (this.wanted && wish === this.wish) {
       const pause = RETRIES_MS[this.attempt ?? 0];
-      if (pause === undefined) return this.give_up("The connection to the server was lost.");
+      if (pause === undefined) return this.giveUp("The connection to the server was lost.");
       this.attempt = (this.attempt ?? 0) + 1;
       showState("reconnecting");
       await new Promise((resolve) => setTimeout(resolve, pause));
@@ -127,7 +128,7 @@ class Page {
         note("The connection was lost and made again. What came before is no longer known to AURA.");
         return;
       } catch (error) {
-        if (error instanceof Refused) return this.give_up(error.message);
+        if (error instanceof Refused) return this.giveUp(error.message);
       }
     }
   }
@@ -153,7 +154,7 @@ class Page {
     this.buttons();
   }
 
-  give_up(text) {
+  giveUp(text) {
     this.waiting.length = 0;
     this.stop();
     note(text);
@@ -360,58 +361,6 @@ class Page {
       };
       $("ideas").append(button);
     }
-  }
-
-  listen() {
-    $("begin").onclick = () => this.start();
-    $("start").onclick = () => (this.wanted && !this.over ? this.stop() : this.start());
-    $("source").onchange = () => (this.wanted ? this.start() : this.buttons());
-    $("hush").onclick = () => this.hush();
-    $("clear").onclick = () => this.send({ type: "clear" });
-    $("save").onclick = () => this.save();
-    $("mic").onclick = () => this.toggleMicrophone();
-    $("video").onclick = () => this.wanted && $("video").play();
-    $("sound").onclick = () => {
-      this.soundOn = !this.soundOn;
-      this.playSound();
-    };
-    $("form").onsubmit = (event) => {
-      event.preventDefault();
-      const text = $("text").value.trim();
-      if (!text) return;
-      note("");
-      this.ask(text, $("standing").checked);
-      $("text").value = "";
-      $("standing").checked = false;
-    };
-    document.addEventListener("keydown", (event) => this.key(event));
-    document.addEventListener("keyup", (event) => event.code === "Space" && this.talk(false));
-    window.addEventListener("blur", () => this.talk(false));
-    window.addEventListener("pagehide", () => this.stop()); // frees the slot at once
-    setInterval(() => this.show(), 1000);
-  }
-
-  key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || $("frames").open) return;
-    const typing = event.target.closest?.("input[type=text], textarea, select") != null;
-    if (event.key === "Escape") {
-      this.hush();
-      if (typing) event.target.blur();
-    } else if (event.key === "/" && !typing) {
-      event.preventDefault();
-      $("text").focus();
-    } else if (event.code === "Space" && !typing && !event.target.closest?.("button, input, [tabindex]")) {
-      event.preventDefault();
-      if (!event.repeat) this.talk(true);
-    }
-  }
-
-  /** Push to talk. */
-  talk(held) {
-    if (this.held === held || !this.config.hears) return;
-    this.held = held;
-    this.setMicrophone();
-    if (held) this.openMicrophone();
   }
 }
 
