@@ -20,7 +20,11 @@ class StreamStage:
     steps: int
     batch: int  # streams per process
     window: tuple[int, int]  # N, N'
-    question_gaps: tuple[tuple[float, float], ...] = ((2.0, 4.0), (2.0, 5.0), (5.0, 15.0))
+    question_gaps: tuple[tuple[float, float], ...] = ((1.0, 1.0), (1.0, 2.0), (3.0, 6.0))
+    types: tuple[float, float, float] = (0.3, 0.3, 0.4)  # real-time, proactive, multi-response
+    standing: int = 5
+    foresight: float = 0.9
+    busy: float = 0.5  # how often a film full of events is taken: they are what alerts are learned from
 
 
 @dataclass(frozen=True)
@@ -30,11 +34,14 @@ class NanoConfig:
     seed: int = 1
     vision: VisionStage = field(default_factory=VisionStage)
     scenes: int = 800  # rendered once, then asked about again and again
+    busy_scenes: int = 300
     scene_seconds: int = 60
     streams: tuple[StreamStage, ...] = (
-        StreamStage(steps=1000, batch=10, window=(6, 6)),
-        StreamStage(steps=600, batch=6, window=(14, 8)),
-        StreamStage(steps=500, batch=4, window=(30, 15)),
+        StreamStage(607, 10, (6, 6), ((2.0, 4.0), (2.0, 5.0), (5.0, 15.0)), (0.55, 0.25, 0.2), 2, 0.65, 0.0),
+        StreamStage(620, 8, (6, 6), ((1.0, 1.0), (1.0, 2.0), (3.0, 6.0)), (0.5, 0.25, 0.25), 3, 0.85, 0.2),
+        StreamStage(steps=620, batch=8, window=(6, 6)),
+        StreamStage(steps=400, batch=5, window=(14, 8)),
+        StreamStage(steps=300, batch=3, window=(30, 15)),
     )
     lr: float = 2e-3
     warmup: int = 100
@@ -47,6 +54,7 @@ NANO = NanoConfig()
 SMOKE = NanoConfig(  # the whole path in seconds, for tests; it learns nothing
     vision=VisionStage(steps=2, batch=4, chunks_per_scene=2),
     scenes=2,
+    busy_scenes=1,
     scene_seconds=12,
     streams=(StreamStage(steps=2, batch=2, window=(4, 2)),),
     test_scenes=1,

@@ -20,6 +20,8 @@ from train.vision import CELL, SIZES
 
 # How dense scenes are: seconds between events, and how often. The last is a scene in which next to nothing happens.
 GAPS = ((1.6, 4.0), (2.0, 8.0), (2.0, 8.0), (6.0, 20.0), (30.0, 90.0))
+BUSY_SEEDS = range(100_000, 200_000)  # scenes full of events: what alerts are learned from
+BUSY_GAP = (1.5, 3.0)
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Film:
 
 def film_scene(seed: int, seconds: int) -> tuple[Scene, tuple[int, int]]:
     rng = np.random.default_rng([seed, 0xD0])
-    gap = GAPS[int(rng.integers(len(GAPS)))]
+    gap = BUSY_GAP if seed in BUSY_SEEDS else GAPS[int(rng.integers(len(GAPS)))]
     return make_scene(seed, float(seconds), gap), SIZES[int(rng.integers(len(SIZES)))]
 
 

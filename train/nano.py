@@ -14,7 +14,7 @@ from aura_core.pixels import PixelConfig
 from train.calibrate import silence_bias
 from train.configs import NanoConfig
 from train.export import export
-from train.features import films
+from train.features import BUSY_SEEDS, films
 from train.model import new_model, save_texts
 from train.stream import train_streams
 from train.vision import pretrain
@@ -40,10 +40,11 @@ def worker(rank: int, config: NanoConfig, out: Path) -> None:
             dist.barrier()
         return films(model, pixels, seeds, config.scene_seconds, out / "films")
 
-    scenes, test = shot(0, config.scenes), shot(TEST_SEEDS, config.test_scenes)
+    scenes, busy = shot(0, config.scenes), shot(BUSY_SEEDS.start, config.busy_scenes)
+    test = shot(TEST_SEEDS, config.test_scenes)
     calibration = shot(CALIBRATION_SEEDS, config.test_scenes)
     train_streams(
-        model, tokenizer, scenes, test, config, out, lambda: export(model, tokenizer, out / "checkpoint"), rank
+        model, tokenizer, scenes, busy, test, config, out, lambda: export(model, tokenizer, out / "checkpoint"), rank
     )
     if rank == 0:
         bias, figures = silence_bias(model, tokenizer, calibration, config)

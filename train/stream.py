@@ -58,6 +58,7 @@ def train_streams(
     model: Qwen3VLForConditionalGeneration,
     tokenizer,
     films: Sequence[Film],
+    busy: Sequence[Film],
     held_out: Sequence[Film],
     config: NanoConfig,
     out: Path,
@@ -74,7 +75,7 @@ def train_streams(
     started = saved = time.monotonic()
     for step in range(first, len(stages)):
         stage = stages[step]
-        samples = [draw_sample(films, stage, builder, (config.seed, step, rank, i)) for i in range(stage.batch)]
+        samples = [draw_sample(films, stage, builder, (config.seed, step, rank, i), busy) for i in range(stage.batch)]
         batch = collate(samples, config.supervise, tokenizer.pad_token_id)
         optimizer.set_lr(learning_rate(step, len(stages), config.lr, config.warmup))
         with torch.autocast("cpu", dtype=torch.bfloat16):  # a quarter faster where there is AMX

@@ -76,13 +76,18 @@ def make_sample(film: Film, steps: Sequence[Step], builder: PromptBuilder, n: in
     return Sample(prompt.ids, prompt.positions, features.reshape(-1, *features.shape[2:]), spans, asked)
 
 
-def draw_sample(films: Sequence[Film], stage: StreamStage, builder: PromptBuilder, seed: Sequence[int]) -> Sample:
-    """A random moment of a random film with fresh questions."""
+def draw_sample(
+    films: Sequence[Film], stage: StreamStage, builder: PromptBuilder, seed: Sequence[int], busy: Sequence[Film] = ()
+) -> Sample:
+    """A random moment of a random film with fresh questions; of a `busy` film as often as the stage wants."""
     rng = np.random.default_rng(list(seed))
-    film = films[int(rng.integers(len(films)))]
+    chosen = busy if busy and rng.random() < stage.busy else films
+    film = chosen[int(rng.integers(len(chosen)))]
     length = len(film.features)
     gap = stage.question_gaps[int(rng.integers(len(stage.question_gaps)))]
-    questions = draw_questions(film.scene, int(rng.integers(2**31)), gap=gap)
+    questions = draw_questions(
+        film.scene, int(rng.integers(2**31)), gap, stage.types, stage.standing, foresight=stage.foresight
+    )
     n, n_extra = stage.window
     end = int(rng.integers(min(n, length), length + 1))
     return make_sample(film, mix(questions, length)[:end], builder, n, n_extra)

@@ -46,8 +46,8 @@ def third(x: float) -> str:
 class Questioner:
     """Draws questions about one scene."""
 
-    def __init__(self, scene: Scene, rng: np.random.Generator, held_out: bool = False):
-        self.scene, self.rng, self.held_out = scene, rng, held_out
+    def __init__(self, scene: Scene, rng: np.random.Generator, held_out: bool = False, foresight: float = 0.65):
+        self.scene, self.rng, self.held_out, self.foresight = scene, rng, held_out, foresight
         self.events = scene.events()
 
     # --- looking ----------------------------------------------------------------------------------------------------
@@ -178,7 +178,7 @@ class Questioner:
 
     def _on_appear(self, t: float, every: bool):
         future = self._future(t, "appear")
-        if future and self.rng.random() < 0.65:
+        if future and self.rng.random() < self.foresight:
             thing = self.loosen(self.pick(future[:3]).thing)
             if self.rng.random() < (0.15 if every else 0.05):
                 thing = Thing()
@@ -276,12 +276,14 @@ def draw_questions(
     types: tuple[float, float, float] = (0.55, 0.25, 0.20),
     standing: int = 2,
     held_out: bool = False,
+    foresight: float = 0.65,
 ) -> list[QA]:
     """Questions in the order they are asked, at whole seconds, `gap` seconds apart.
 
-    `types` are the shares of real-time, proactive and multi-response; at most `standing` requests wait at a time."""
+    `types` are the shares of real-time, proactive and multi-response; at most `standing` requests wait at a time;
+    `foresight` is the share of requests for things to appear that are about something that will."""
     rng = np.random.default_rng([scene.seed, seed, 0xC0])
-    questioner = Questioner(scene, rng, held_out)
+    questioner = Questioner(scene, rng, held_out, foresight)
     out: list[QA] = []
     t = float(rng.integers(1, 5))
     while t < scene.duration - 1:
