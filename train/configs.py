@@ -46,6 +46,7 @@ class NanoConfig:
     lr: float = 2e-3
     warmup: int = 100
     supervise: Literal["last", "all"] = "all"  # the world's truth holds for every answer in the window
+    change_weight: float = 0.3  # of the auxiliary task (train/events.py)
     processes: int = 2
     test_scenes: int = 24  # for the running figures and, another draw, for the silence bias
 

@@ -16,10 +16,11 @@ from transformers import Qwen3VLForConditionalGeneration
 from aura_core.prompt import SILENT
 from train.checkpoint import load_state, save_state
 from train.configs import NanoConfig, StreamStage
+from train.events import ChangeProbes, changes
 from train.features import Film
 from train.loss import weighted_loss
 from train.optimizer import Optimizer
-from train.streams import Batch, collate, draw_sample, film_builder
+from train.streams import Batch, Sample, collate, draw_sample, film_builder
 from train.vision import learning_rate
 
 SAVE_EVERY = 240.0  # seconds
@@ -40,6 +41,17 @@ def target_logits(model: Qwen3VLForConditionalGeneration, batch: Batch) -> tuple
         deepstack_visual_embeds=[batch.features[:, 1]],
     ).last_hidden_state
     return model.lm_head(hidden[batch.rows, batch.index - 1]), batch.ids[batch.rows, batch.index]
+
+
+def change_loss(
+    model: Qwen3VLForConditionalGeneration, probes: ChangeProbes, samples: Sequence[Sample], batch: Batch
+) -> tuple[torch.Tensor, float]:
+    """The auxiliary loss of the batch whose forward has just run."""
+    labels = [changes(s.film.scene, s.film.size, s.first, s.first + len(s.decisions) - 1) for s in samples]
+    rows = torch.cat([torch.full((len(s.decisions),), i) for i, s in enumerate(samples)])
+    places = torch.tensor([place for s in samples for place in s.decisions])
+    use = torch.tensor([k > 0 for s in samples for k in range(len(s.decisions))])
+    return probes.loss(batch.ids == model.config.video_token_id, rows, places, labels, use)
 
 
 def average_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
@@ -67,8 +79,10 @@ def train_streams(
 ) -> None:
     """Train the language model in place; `snapshot` is called on rank 0 now and then, and at the end."""
     model.model.visual.requires_grad_(False)
-    optimizer = Optimizer(model.named_parameters(), config.lr)
-    state = {"language": model.model.language_model, "optimizer": optimizer}
+    probes = ChangeProbes(model.model.language_model)
+    named = [*model.named_parameters(), *((f"probe.{name}", p) for name, p in probes.named_parameters())]
+    optimizer = Optimizer(named, config.lr)
+    state = {"language": model.model.language_model, "probes": probes, "optimizer": optimizer}
     first = load_state(out / "stream.pt", state)
     builder = film_builder(tokenizer)
     stages: list[StreamStage] = [stage for stage in config.streams for _ in range(stage.steps)]
@@ -81,16 +95,15 @@ def train_streams(
         with torch.autocast("cpu", dtype=torch.bfloat16):  # a quarter faster where there is AMX
             logits, labels = target_logits(model, batch)
         loss = weighted_loss(logits.float(), labels, batch.weight, stage.batch)
+        noticed, events_seen = change_loss(model, probes, samples, batch)
         optimizer.zero_grad()
-        loss.backward()
+        (loss + config.change_weight * noticed).backward()
         average_gradients(optimizer.parameters)
         optimizer.step()
         last = step == len(stages) - 1
         if rank == 0 and (step % 20 == 0 or last):
-            tokens = sum(len(s.ids) for s in samples)
-            print(
-                f"stream {step} loss {loss.item():.4f} tokens {tokens} {time.monotonic() - started:.0f} s", flush=True
-            )
+            figures = f"loss {loss.item():.4f} changes {noticed.item():.3f} events seen {events_seen:.2f}"
+            print(f"stream {step} {figures} {time.monotonic() - started:.0f} s", flush=True)
         if rank == 0 and (step % 200 == 199 or last):
             print("held out", evaluate(model, tokenizer, held_out, stage, config), flush=True)
         if rank == 0 and (time.monotonic() - saved > SAVE_EVERY or last):

@@ -31,6 +31,9 @@ class Sample:
     features: np.ndarray
     spans: list[Span]
     asked: list[bool]  # for each span: did its turn hold a question?
+    decisions: list[int]  # for each chunk of the window: the place of the token before its reply
+    film: Film
+    first: int  # chunk of the film with which the window begins
 
 
 class Batch(NamedTuple):
@@ -68,12 +71,14 @@ def make_sample(film: Film, steps: Sequence[Step], builder: PromptBuilder, n: in
     messages = context.messages()
     prompt = builder.build(messages, generate=False)
     spans = [s for s in prompt.spans if messages[s.message - 1].chunk is not None]
+    decisions = [s.start - 1 for s in spans]
     shown = [video.chunk.index for video in prompt.videos]
     if shown[0] > 0:
         spans = spans[1:]
     features = film.features[shown[0] : shown[-1] + 1].swapaxes(1, 2)  # (chunks, cells, 2, width)
     asked = [bool(messages[s.message - 1].text) for s in spans]
-    return Sample(prompt.ids, prompt.positions, features.reshape(-1, *features.shape[2:]), spans, asked)
+    features = features.reshape(-1, *features.shape[2:])
+    return Sample(prompt.ids, prompt.positions, features, spans, asked, decisions, film, shown[0])
 
 
 def draw_sample(
