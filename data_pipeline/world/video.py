@@ -25,12 +25,19 @@ def write_video(
     size: tuple[int, int] = (640, 480),
     crf: int = 23,
     tick: Callable[[], object] | None = None,
+    preset: str = "medium",
 ) -> None:
-    """Encode the scene as H.264; frame i shows the scene at i / fps. Appears under `path` only when complete."""
+    """Encode the scene as H.264; frame i shows the scene at i / fps. Appears under `path` only when complete.
+
+    The same scene gives the same bytes: one thread, for with more they depend on the machine, and no macroblock tree
+    and B-frames, with which x264 now and then decides the same pictures differently.
+    """
     renderer = Renderer(scene, *size)
     temporary = path.with_name(f".{path.name}.partial")
     with av.open(str(temporary), "w", format="mp4", options={"movflags": "+faststart"}) as container:
-        stream = container.add_stream("libx264", rate=fps, options={"crf": str(crf), "preset": "medium"})
+        options = {"crf": str(crf), "preset": preset, "x264-params": "mbtree=0:bframes=0"}
+        stream = container.add_stream("libx264", rate=fps, options=options)
+        stream.codec_context.thread_count = 1
         stream.width, stream.height = size
         stream.pix_fmt = "yuv420p"
         stream.codec_context.time_base = Fraction(1, fps)
@@ -56,6 +63,11 @@ def write_scene(scene: Scene, questions: Sequence[QA], folder: Path, name: str, 
     folder.mkdir(parents=True, exist_ok=True)
     write_video(scene, folder / f"{name}.mp4", fps)
     write_video(scene, folder / f"{name}.2fps.mp4", 2)
+    write_truth(scene, questions, folder, name)
+
+
+def write_truth(scene: Scene, questions: Sequence[QA], folder: Path, name: str) -> None:
+    """The two files of a scene that are not videos."""
     events = [{"t": e.t, "type": e.type, "thing": e.thing.noun} for e in scene.events()]
     truth = {
         "seed": scene.seed,
