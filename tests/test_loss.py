@@ -24,7 +24,7 @@ def plain_loss(logits, labels, messages, supervise="last"):
             row = [float(v) for v in logits[position - 1]]
             top = max(row)
             ce = top + math.log(sum(math.exp(v - top) for v in row)) - row[int(labels[position])]
-            numerator += ce * ((max(1, len(kept)) / n_silent) if m[2] else 1.0)
+            numerator += ce * (1 / n_silent if m[2] else 1.0)
             denominator += 1
     return numerator / denominator if denominator else 0.0
 

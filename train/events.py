@@ -19,7 +19,7 @@ from data_pipeline.world.vocabulary import COLORS, KINDS
 from train.vision import CHANGES, cell_labels
 
 HEADS = (len(CHANGES), len(KINDS) + 1, len(COLORS) + 1)  # what happened, to what, of which color
-CELL_LAYER, DECISION_LAYER = 2, 4
+CELL_LAYER, DECISION_LAYER = 2, 3  # early enough to leave layers for what to make of it
 _TYPES = {"appear": 1, "leave": 2, "recolor": 3, "move": 4}
 
 

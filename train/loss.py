@@ -5,8 +5,8 @@ whole loss is in the weights: `target_weights` gives every target token m_t w_t 
 a batch is sum(weight * CE) / samples, so that it comes out right under any packing, padding or accumulation.
 
 Supervising every spoken message (`all`) is right where every answer is known to be supported by what the window holds,
-as in the synthetic world. Silence is then weighted N_spoken/N_silent, which is the paper's weight when one message is
-supervised.
+as in the synthetic world. The weight of silence stays 1/N_silent: were it raised with the number of answers, the few
+alerts, which alone must be told from silence, would drown in it.
 """
 
 from collections.abc import Sequence
@@ -39,7 +39,7 @@ def target_weights(spans: Sequence[Span], supervise: Supervise = "last") -> Targ
         spoken = spoken[-1:]
     index, weight = [], []
     for span in sorted((*silent, *spoken), key=lambda s: s.start):
-        share = max(1, len(spoken)) / len(silent) if span.silent else 1.0
+        share = 1 / len(silent) if span.silent else 1.0
         index += range(span.start, span.end)
         weight += [share] * (span.end - span.start)
     weights = torch.tensor(weight, dtype=torch.float32)
