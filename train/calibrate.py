@@ -13,7 +13,7 @@ from train.configs import NanoConfig
 from train.features import Film
 from train.stream import margins
 
-WANTED_SILENCE = 0.993
+WANTED_SILENCE = 0.985
 
 
 def log_odds(log_p: Sequence[float]) -> np.ndarray:

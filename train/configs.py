@@ -37,11 +37,9 @@ class NanoConfig:
     busy_scenes: int = 300
     scene_seconds: int = 60
     streams: tuple[StreamStage, ...] = (
-        StreamStage(607, 10, (6, 6), ((2.0, 4.0), (2.0, 5.0), (5.0, 15.0)), (0.55, 0.25, 0.2), 2, 0.65, 0.0),
-        StreamStage(620, 8, (6, 6), ((1.0, 1.0), (1.0, 2.0), (3.0, 6.0)), (0.5, 0.25, 0.25), 3, 0.85, 0.2),
-        StreamStage(steps=620, batch=8, window=(6, 6)),
-        StreamStage(steps=400, batch=5, window=(14, 8)),
-        StreamStage(steps=300, batch=3, window=(30, 15)),
+        StreamStage(steps=2200, batch=8, window=(6, 6)),
+        StreamStage(steps=600, batch=5, window=(14, 8)),
+        StreamStage(steps=400, batch=3, window=(30, 15)),
     )
     lr: float = 2e-3
     warmup: int = 100

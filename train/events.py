@@ -7,7 +7,7 @@ about it, so every second teaches.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -52,13 +52,13 @@ def changes(scene: Scene, size: tuple[int, int], first: int, last: int) -> Chang
 class ChangeProbes(torch.nn.Module):
     """The two probes and the hooks that give them their layers' outputs."""
 
-    def __init__(self, language: torch.nn.Module):
+    def __init__(self, language: Any):
         super().__init__()
-        width = language.config.hidden_size  # type: ignore[union-attr]
+        width = int(language.config.hidden_size)
         self.probes = torch.nn.ModuleList(torch.nn.Linear(width, sum(HEADS)) for _ in range(2))
         self.seen: list[torch.Tensor] = []
         for layer in (CELL_LAYER, DECISION_LAYER):
-            language.layers[layer].register_forward_hook(self._keep)  # type: ignore[index, union-attr]
+            language.layers[layer].register_forward_hook(self._keep)
 
     def _keep(self, _module: torch.nn.Module, _inputs: object, output: torch.Tensor) -> None:
         if torch.is_grad_enabled():
