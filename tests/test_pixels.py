@@ -50,7 +50,7 @@ def test_tokens_of_a_nano_chunk(height: int, width: int, tokens: int) -> None:
     assert rows * columns == tokens
 
 
-@given(st.integers(1, 3000), st.integers(1, 3000))
+@given(st.integers(32, 3000), st.integers(32, 3000))
 def test_any_camera_fits_the_budget(height: int, width: int) -> None:
     if max(height, width) / min(height, width) > 20:
         return
