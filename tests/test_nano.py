@@ -88,6 +88,15 @@ def test_a_demo_is_answered_through_the_command_line(name: str):
 
 
 @BARS
+def test_the_count_that_ends_the_demo_is_right():
+    folder = ROOT / "assets" / "demos"
+    done = app("--replay", folder / "three_kinds.mp4", "--script", folder / "three_kinds.json", "--headless", "--json")
+    assert content_words("I see two stars.") in [
+        content_words(text) for t, text in said(events(done.stdout)) if t == 39
+    ]
+
+
+@BARS
 def test_a_clip_of_other_things_does_as_well(tmp_path: Path):
     """Rendered on the spot with things that are in no demo."""
 
