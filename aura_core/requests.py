@@ -144,11 +144,12 @@ class StandingRequests:
     def attribute(self, text: str) -> str | None:
         """The id of the request that an alert is about: most content words in common, the newest among equals.
 
-        None only when there are no requests. The model says what it saw, not for whom; with one or a few requests
-        the words decide it well enough.
+        The model says what it saw, not for whom. Where it shares no word with any of several requests, None: taking
+        one at random would end a request that still waits. The only request there is needs no word in common.
         """
         words = content_words(text)
-        best = max(
-            enumerate(self.all()), key=lambda item: (len(words & content_words(item[1].text)), item[0]), default=None
-        )
-        return None if best is None else best[1].id
+        shared = [(len(words & content_words(r.text)), i, r.id) for i, r in enumerate(self.all())]
+        best = max(shared, default=None)
+        if best is None or (best[0] == 0 and len(shared) > 1):
+            return None
+        return best[2]

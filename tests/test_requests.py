@@ -88,7 +88,15 @@ def test_alerts_are_attributed_by_content_words():
     requests.add("blue", "Let me know when the blue cubes stop.", 1.0)
     assert requests.attribute("A red ball appeared on the left.") == "red"
     assert requests.attribute("The blue cube has stopped.") == "blue"
-    assert requests.attribute("Something else.") == "blue"  # a tie goes to the newest
+    assert requests.attribute("A ball and a cube.") == "blue"  # a tie goes to the newest
+
+
+def test_an_alert_about_nothing_known_ends_no_request_unless_there_is_only_one():
+    requests = StandingRequests()
+    requests.add("red", "Tell me when a red ball appears.", 0.0)
+    assert requests.attribute("Something else.") == "red"
+    requests.add("blue", "Tell me when the blue cube stops.", 1.0)
+    assert requests.attribute("Something else.") is None
 
 
 def test_without_requests_nothing_is_attributed():

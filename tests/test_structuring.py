@@ -35,14 +35,19 @@ def qa(number: int, type: str, t: float, question: str, *answers: tuple[float, s
 
 
 @st.composite
-def streams(draw: st.DrawFn, longest: int = 130) -> tuple[Video, list[QA]]:
+def streams(draw: st.DrawFn, longest: int = 130, most: int = 24) -> tuple[Video, list[QA]]:
     """A video and questions of all kinds about it, crowded now and then, each request about a thing of its own."""
     seconds = draw(st.integers(1, longest))
     qas = []
     moments = st.integers(2, 2 * seconds + 4).map(lambda half: half / 2)
-    for i, t in enumerate(draw(st.lists(moments, max_size=24))):
+    crowded = draw(st.booleans())
+    if crowded:  # more requests at once than may stand
+        moments = st.sampled_from([draw(moments), draw(moments)])
+    for i, t in enumerate(draw(st.lists(moments, min_size=12 if crowded else 0, max_size=most))):
         thing = f"{THINGS[i % len(THINGS)]}{i}"
-        kind = draw(st.sampled_from(["realtime", "proactive", "multi"]))
+        kind = draw(
+            st.sampled_from(["proactive", "proactive", "multi"] if crowded else ["realtime", "proactive", "multi"])
+        )
         if kind == "realtime":
             qas.append(qa(i, kind, t, f"Which {thing}?", (t, f"This {thing}.")))
             continue
@@ -189,23 +194,28 @@ def _groups(seconds: list) -> dict[int, tuple[str, list[str]]]:
 
 
 def _standing(seconds: list) -> set[int]:
-    """The chunks in which the newest eight requests that still wait were made."""
-    waiting: dict[str, int] = {}
+    """The chunks in which the newest eight requests that still wait were made.
+
+    An alert for a request that had to go ends no other one, unless a single one is left to take it for.
+    """
+    waiting: dict[str, tuple[int, str]] = {}
     for k, second in enumerate(seconds):
         if second.reply is None:
             continue
         if second.qa is not None and is_acknowledgement(second.reply):
             if len(waiting) == 8:
                 del waiting[next(iter(waiting))]
-            waiting[second.qa.id] = k
-        else:
-            for source in second.sources:
-                if not repeats(source.question):
-                    waiting.pop(source.id, None)
-    return set(waiting.values())
+            waiting[second.qa.id] = k, second.question
+            continue
+        about = [source.id for source in second.sources if source.id in waiting]
+        if not about and second.qa is None and len(waiting) == 1:
+            about = list(waiting)
+        for request in about:
+            if not repeats(waiting[request][1]):
+                del waiting[request]
+    return {k for k, _ in waiting.values()}
 
 
-@pytest.mark.xfail(reason="with many requests in one second the reference drops another group than the context")
 @given(streams(), st.integers(1, 12), st.integers(1, 6), st.integers(1, 4))
 @settings(max_examples=150)
 def test_samples_are_what_the_paper_says(stream: tuple[Video, list[QA]], n: int, n_extra: int, m: int):
@@ -315,7 +325,7 @@ async def test_standing_requests_far_beyond_the_history_too():
     assert await same_tokens(video(180), requests + questions, SessionConfig()) == 12 + 12 + 50
 
 
-@given(streams(longest=70), st.integers(1, 8), st.integers(1, 5), st.integers(1, 3))
+@given(streams(longest=70, most=SessionConfig.max_questions), st.integers(1, 8), st.integers(1, 5), st.integers(1, 3))
 @settings(max_examples=25)
 async def test_any_stream_is_served_as_it_is_trained(stream: tuple[Video, list[QA]], n: int, n_extra: int, m: int):
     config = SessionConfig(n=n, n_extra=n_extra, m=m, early_close=False)
