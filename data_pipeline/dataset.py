@@ -14,10 +14,11 @@ from __future__ import annotations
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from data_pipeline import folder
 from data_pipeline.calls import read_lines
 from data_pipeline.records import Rejected, Video
 from data_pipeline.stages import prepare
@@ -55,15 +56,6 @@ def journal(root: Path, stage: str, rank: int) -> Path:
 
 def call_log(root: Path, stage: str, rank: int) -> Path:
     return _folder(root, "calls", stage) / f"{rank:05d}.jsonl"
-
-
-def write_lines(path: Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """A JSONL file that appears under its name only when it is complete."""
-    partial = path.with_name(f".{path.name}.partial")
-    with partial.open("w", encoding="utf-8") as file:
-        for row in rows:
-            file.write(json.dumps(row, ensure_ascii=False) + "\n")
-    os.replace(partial, path)
 
 
 def write_json(path: Path, value: object) -> None:
@@ -115,10 +107,10 @@ def collect(root: Path) -> dict[str, Any]:
                 counts[row[key]["type"]] += 1
                 yield row[key]
 
-    write_lines(root / "videos.jsonl", (video.to_json() for video in videos))
+    folder.write_lines(root / "videos.jsonl", (video.to_json() for video in videos))
     for name, stage, key in RESULTS:
-        write_lines(root / name, rows(stage, key))
-    write_lines(root / "rejected.jsonl", (row.to_json() for row in rejected))
+        folder.write_lines(root / name, rows(stage, key))
+    folder.write_lines(root / "rejected.jsonl", (row.to_json() for row in rejected))
     summary = {
         "videos": len(videos),
         "seconds": sum(video.duration_s for video in videos),

@@ -20,6 +20,7 @@ from tqdm import tqdm
 
 from data_pipeline import dataset
 from data_pipeline.calls import CallLog
+from data_pipeline.folder import write_lines
 from data_pipeline.llm import Llm, LlmConfig, LlmError
 from data_pipeline.prices import Price, priced, read_prices
 from data_pipeline.prompt_files import FOLDER, PromptError, versions
@@ -70,8 +71,7 @@ def main(args: argparse.Namespace) -> int:
         if not args.no_check and not (root / "summary.json").exists():
             asyncio.run(_hello(config))
         encoders = max(1, (os.cpu_count() or 1) // workers) if args.executor == "local" else 1
-        child = args.executor == "local" and workers > 1
-        work = Work(root, config, Preparation(root, args.min_seconds), encoders, child)
+        work = Work(root, config, Preparation(root, args.min_seconds), encoders)
         cluster = Cluster(
             args.executor, args.tasks, workers, args.slurm_partition or "", args.slurm_time, tuple(args.slurm_arg)
         )
@@ -167,7 +167,7 @@ def settle(root: Path, settings: dict[str, Any], sources: list[Source], again: b
             )
         return
     root.mkdir(parents=True, exist_ok=True)
-    dataset.write_lines(listing, rows)
+    write_lines(listing, rows)
     dataset.write_json(file, settings)  # last: from here on the run exists
 
 

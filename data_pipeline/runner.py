@@ -14,9 +14,12 @@ of the markers must be a plain file system, and its documents are text first (ou
 from __future__ import annotations
 
 import asyncio
+import multiprocessing
 import os
 import sys
+import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
 from itertools import groupby
@@ -54,7 +57,6 @@ class Work:
     llm: LlmConfig
     preparation: Preparation
     encoders: int = 1  # videos that a task prepares at a time
-    child: bool = False  # tasks run in processes below ours, and end when it does
 
 
 # --- the five stages as functions of rows -----------------------------------------------------------------------------
@@ -181,29 +183,18 @@ class Stage(PipelineStep):
 
         calls = CallLog(dataset.call_log(self.work.root, self.name, rank))
         async with Llm(config, self.work.root, calls) as llm:
-            watch = asyncio.create_task(_end_with(os.getppid())) if self.work.child else None
             try:
                 async with asyncio.TaskGroup() as group:
                     for _ in range(min(many, len(documents))):
                         group.create_task(worker(llm))
             except BaseExceptionGroup as errors:
                 raise _first(errors) from errors
-            finally:
-                if watch is not None:
-                    watch.cancel()
 
 
 def _first(error: BaseException) -> BaseException:
     while isinstance(error, BaseExceptionGroup):
         error = error.exceptions[0]
     return error
-
-
-async def _end_with(parent: int) -> None:
-    """End this process when its parent has gone: a killed run must not go on working in its children."""
-    while os.getppid() == parent:  # noqa: ASYNC110 - nobody can tell us, we have to look
-        await asyncio.sleep(1.0)
-    os._exit(1)
 
 
 class Collect(PipelineStep):
@@ -221,21 +212,36 @@ class Collect(PipelineStep):
 
 
 # --- jobs -------------------------------------------------------------------------------------------------------------
-class Local(LocalPipelineExecutor):
-    """Tasks on this machine; a single worker works in this very process, without a process to manage it.
+def _end_with_parent() -> None:
+    """End this process when the one that started it has gone: a killed run must not go on working in its children."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
 
-    Nothing is printed: an error reaches the caller, who says it in one line.
+    def watch() -> None:
+        parent.join()
+        os._exit(1)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
+class Local(LocalPipelineExecutor):
+    """Tasks on this machine; a single worker works in this very process.
+
+    datatrove's own pool is not used: its processes outlive a killed run. Nothing is printed: an error reaches the
+    caller, who says it in one line.
     """
 
     def run(self) -> Any:
-        if self.workers != 1:
-            logger.disable("datatrove")
-            return super().run()
+        ranks = self.get_incomplete_ranks()
+        if self.workers > 1:
+            spawn = multiprocessing.get_context("spawn")
+            with ProcessPoolExecutor(self.workers, spawn, _end_with_parent) as pool:
+                list(pool.map(self._run_for_rank, ranks))
+            return
         pipeline = self.pipeline
-        for rank in self.get_incomplete_ranks():
+        for rank in ranks:
             self.pipeline = deepcopy(pipeline)
             self._run_for_rank(rank)
-        return None
 
     def _run_for_rank(self, rank: int, local_rank: int = 0, node_rank: int = -1) -> Any:
         logger.disable("datatrove")

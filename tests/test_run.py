@@ -217,7 +217,8 @@ def test_shares_worked_on_side_by_side_give_the_same_rows_also_when_killed(
         process = start(command(videos, out, server.url, "--tasks", 3, "--workers", 2))
         assert reached.wait(TIMEOUT)
         process.send_signal(signal.SIGKILL)
-        process.wait(TIMEOUT)  # its children notice it by themselves, and let go of the journals
+        # its children notice it by themselves: they share its output, which ends when the last of them has
+        process.communicate(timeout=TIMEOUT)
         done = run(videos, out, server.url, "--tasks", 3, "--workers", 2)
         assert done.returncode == 0, done.stderr
     assert results(out) == results(whole)
