@@ -58,11 +58,11 @@ class Video:
     def open(cls, path: str | Path) -> Video:
         """Look into the file. Raises ReplayError when it is missing or holds no video that can be decoded."""
         path = Path(path)
-        with _opened(path) as (container, stream):
-            frames = _frames(container, stream)
+        with opened(path) as (container, stream):
+            frames = pictures(container, stream)
             _, first = next(frames)
             assert first is not None
-            height, width = _Picture(0.0, first, stream).rgb.shape[:2]
+            height, width = Picture(0.0, first, stream).rgb.shape[:2]
             return cls(path, width, height, _duration(container, stream))
 
     def samples(self, fps: float = 2.0, cuts: Iterable[float] = ()) -> Generator[Sample, None, None]:
@@ -73,13 +73,13 @@ class Video:
         a chunk closes on time also where the file has no frame. The last sample repeats the last frame at the end of
         the video. Raises ReplayError when the file cannot be read any further.
         """
-        with _opened(self.path) as (container, stream):
+        with opened(self.path) as (container, stream):
             coming = heapq.merge(sorted(cuts), (i / fps for i in itertools.count(1)))
             cut = next(coming)
-            newest: _Picture | None = None
+            newest: Picture | None = None
             sent = 0.0
-            for t, frame in _frames(container, stream):
-                picture = _Picture(t, frame, stream) if frame is not None else None
+            for t, frame in pictures(container, stream):
+                picture = Picture(t, frame, stream) if frame is not None else None
                 if newest is None:  # nothing to see at a cut before the first frame
                     assert picture is not None
                     yield t, picture.rgb
@@ -133,7 +133,7 @@ def _stop(pool: ThreadPoolExecutor, samples: Generator[Sample, None, None]) -> N
     samples.close()
 
 
-class _Picture:
+class Picture:
     """A decoded frame at stream time `t`, converted when it is first needed."""
 
     def __init__(self, t: float, frame: av.VideoFrame, stream: av.VideoStream) -> None:
@@ -143,19 +143,23 @@ class _Picture:
 
     @cached_property
     def rgb(self) -> np.ndarray:
-        """uint8 RGB (H, W, 3) as a player shows it: square pixels, upright, shrunk by the converter itself."""
-        frame = self._frame
-        aspect = float(self._stream.sample_aspect_ratio or 1)
-        width, height = frame.width * (aspect if 0.1 < aspect < 10 else 1.0), frame.height
-        scale = min(1.0, MAX_SIDE / max(width, height))
-        width, height = max(1, round(width * scale)), max(1, round(height * scale))
-        how = Interpolation.AREA if width * height < frame.width * frame.height else Interpolation.BILINEAR
-        pixels = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation=how)
-        return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
+        return as_shown(self._frame, self._stream)
+
+
+def as_shown(frame: av.VideoFrame, stream: av.VideoStream) -> np.ndarray:
+    """A frame of `stream` as uint8 RGB (H, W, 3), as a player shows it: square pixels, upright, no side above
+    `MAX_SIDE` (shrunk by the converter itself)."""
+    aspect = float(stream.sample_aspect_ratio or 1)
+    width, height = frame.width * (aspect if 0.1 < aspect < 10 else 1.0), frame.height
+    scale = min(1.0, MAX_SIDE / max(width, height))
+    width, height = max(1, round(width * scale)), max(1, round(height * scale))
+    how = Interpolation.AREA if width * height < frame.width * frame.height else Interpolation.BILINEAR
+    pixels = frame.to_ndarray(format="rgb24", width=width, height=height, interpolation=how)
+    return np.ascontiguousarray(np.rot90(pixels, round(frame.rotation / 90)))
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
+def opened(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
     """The open file and its main video stream; every failure as a ReplayError."""
     try:
         if path.is_dir():
@@ -214,7 +218,7 @@ def _duration(container: InputContainer, stream: av.VideoStream) -> float | None
     return container.duration / av.time_base if container.duration else None
 
 
-def _frames(container: InputContainer, stream: av.VideoStream) -> Iterator[tuple[float, av.VideoFrame | None]]:
+def pictures(container: InputContainer, stream: av.VideoStream) -> Iterator[tuple[float, av.VideoFrame | None]]:
     """Every frame with its stream time, from 0 and growing; then the end of the video and None.
 
     What cannot be decoded is left out, as a player does. Where the file's own times jump (two recordings joined, a
