@@ -19,7 +19,6 @@ from aura_core.chunks import Chunk
 from aura_core.context import Context, Message
 from aura_core.engines.base import EngineError, StepStats
 from aura_core.engines.local import LocalEngine, LocalSession
-from aura_core.engines.utterance import Utterance
 from aura_core.pixels import to_patches
 from aura_core.prompt import Prompt
 from train.model import new_model, save_texts
@@ -298,66 +297,6 @@ async def test_silent_bias_of_the_checkpoint(checkpoint: Path, tmp_path: Path) -
         engine = LocalEngine(folder, silent_bias=given)
         assert engine.silent_bias == expected
         await engine.close()
-
-
-class Letters:
-    """A tokenizer of bytes, to say exactly what is wanted."""
-
-    def decode(self, ids: Sequence[int], **_: object) -> str:
-        return bytes(ids).decode("utf-8", "replace")
-
-
-END = 256
-
-
-@pytest.mark.parametrize(
-    ("text", "deltas"),
-    [
-        ("", []),
-        (" ...", []),
-        ("<|silent|>", []),
-        ("  <|silent|> and more", []),
-        ("Hi", ["H", "i"]),
-        (" <b>", ["<b", ">"]),
-        ("... so", ["... s", "o"]),
-        ("a  b \n", ["a", "  b"]),
-        ("é😀", ["é", "😀"]),
-    ],
-)
-def test_utterance(text: str, deltas: list[str]) -> None:
-    utterance = Utterance(Letters(), {END}, max_tokens=100)
-    given = []
-    for token in [*text.encode(), END]:
-        if not utterance.done:
-            given.append(utterance.add(token))
-    assert [delta for delta in given if delta] == deltas
-    assert utterance.done
-    assert utterance.silent == (not deltas)
-
-
-def test_utterance_never_shows_broken_characters() -> None:
-    utterance = Utterance(Letters(), {END}, max_tokens=100)
-    tokens = [*b"a", 0xFF, 0xC3, *b"b", *"é".encode(), 0xF0, 0x9F, END]
-    assert "".join(utterance.add(token) for token in tokens) == "abé"
-    with pytest.raises(ValueError, match="over"):
-        utterance.add(65)
-
-
-def test_utterance_waits_only_so_long_for_the_first_word() -> None:
-    utterance = Utterance(Letters(), {END}, max_tokens=100)
-    taken = 0
-    while not utterance.done:
-        assert utterance.add(ord(".")) == ""
-        taken += 1
-    assert utterance.silent
-    assert taken < 20
-
-
-def test_utterance_ends_at_its_longest() -> None:
-    utterance = Utterance(Letters(), {END}, max_tokens=3)
-    assert "".join(utterance.add(token) for token in b"abc") == "abc"
-    assert utterance.done
-    assert not utterance.silent
 
 
 def _no_folder(folder: Path) -> None:

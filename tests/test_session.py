@@ -1,112 +1,16 @@
-"""The loop around a scripted engine: order, questions, backlog, interruption, failures, standing requests."""
+"""The loop around a scripted engine: order, questions, backlog, interruption, failures."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping, Sequence
-from itertools import pairwise
-from typing import Any
 
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
 from aura_core import events
-from aura_core.context import Message
-from aura_core.engines.base import EngineError, StepStats
-from aura_core.requests import MAX_REQUESTS
+from aura_core.engines.base import EngineError
 from aura_core.session import Session, SessionConfig
-
-PICTURE = np.zeros((4, 4, 3), np.uint8)
-LIMIT = 10.0  # seconds until a test that hangs is a failed one
-
-
-class ScriptedEngine:
-    """Says `script[chunk index]`: pieces of text, an exception to raise, or an event to wait for; otherwise silent."""
-
-    def __init__(self, script: Mapping[int, Sequence[Any]] | None = None) -> None:
-        self.script = script or {}
-        self.seen: list[list[Message]] = []
-        self.stopped: list[int] = []  # chunks whose generation was not read to its end
-        self.ready: list[list[Message]] = []  # what was prewarmed last when each generation began
-        self._prewarmed: list[Message] = []
-        self.closed = False
-        self._news = asyncio.Event()
-
-    async def began(self, count: int) -> None:
-        """Wait for the beginning of the `count`-th generation."""
-        async with asyncio.timeout(LIMIT):
-            while len(self.seen) < count:
-                self._news.clear()
-                await self._news.wait()
-
-    async def generate(self, messages: Sequence[Message], stats: StepStats | None = None) -> AsyncGenerator[str, None]:
-        chunk = messages[-1].chunk
-        assert chunk is not None
-        self.seen.append(list(messages))
-        self.ready.append(self._prewarmed)
-        self._news.set()
-        try:
-            for item in self.script.get(chunk.index, ()):
-                if isinstance(item, Exception):
-                    raise item
-                if isinstance(item, asyncio.Event):
-                    await item.wait()
-                else:
-                    yield item
-        except (GeneratorExit, asyncio.CancelledError):
-            self.stopped.append(chunk.index)
-            raise
-
-    async def prewarm(self, messages: Sequence[Message]) -> None:
-        self._prewarmed = list(messages)
-
-    async def close(self) -> None:
-        self.closed = True
-
-
-class Journal(list[events.Event]):
-    """Collects events; a test can wait for one."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self._news = asyncio.Event()
-
-    def __call__(self, event: events.Event) -> None:
-        self.append(event)
-        self._news.set()
-
-    def of(self, *kinds: type[events.Event]) -> list[Any]:
-        return [event for event in self if isinstance(event, kinds)]
-
-    async def until(self, kind: type[events.Event], count: int = 1) -> None:
-        async with asyncio.timeout(LIMIT):
-            while len(self.of(kind)) < count:
-                self._news.clear()
-                await self._news.wait()
-
-
-def opened(engine: ScriptedEngine, journal: Journal, **config: Any) -> Session:
-    return Session(engine, SessionConfig(**config), journal)
-
-
-async def idle(session: Session) -> None:
-    await asyncio.wait_for(session.idle(), LIMIT)
-
-
-async def watch(session: Session, start: float, end: float) -> None:
-    """Show a picture every half second from `start` up to `end` seconds, letting the model keep up."""
-    for tick in range(round(start * 2), round(end * 2) + 1):
-        session.feed(tick / 2, PICTURE)
-        await idle(session)
-
-
-def dialogue(session: Session) -> list[tuple[str, str | None]]:
-    """What the context holds besides silence, checked for alternation."""
-    messages = session.context.messages()[1:]
-    assert [message.role for message in messages] == ["user", "assistant"] * (len(messages) // 2)
-    return [(message.role, message.text) for message in messages if message.text]
-
+from tests.scripted import PICTURE, Journal, ScriptedEngine, dialogue, idle, opened, watch
 
 DECISIONS = (events.Reply, events.Silent, events.Skipped)
 
@@ -334,107 +238,6 @@ async def test_silence_in_other_words_is_silence(pieces: list[str]):
         await watch(session, 0, 1)
         assert journal.of(events.Delta, *DECISIONS) == [events.Silent(1.0, 0)]
         assert session.context.window[0].reply is None
-
-
-async def test_an_acknowledged_question_is_watched_for_until_it_fires():
-    script = {0: ["Okay, I will tell you."], 2: ["The kettle is boiling."], 4: ["A cat."]}
-    journal = Journal()
-    async with opened(ScriptedEngine(script), journal) as session:
-        session.feed(0.0, PICTURE)
-        request = session.ask("Tell me when the kettle boils.", t=0.5)
-        await watch(session, 0.5, 1.5)
-        assert session.context.pinned == (request,)
-        await watch(session, 2, 5)
-        assert session.context.pinned == ()
-    kinds = (events.Reply, events.RequestAdded, events.RequestFired, events.RequestEnded)
-    assert journal.of(*kinds) == [
-        events.Reply(0.5, "Okay, I will tell you.", request, "ack", 0),
-        events.RequestAdded(0.5, request, "Tell me when the kettle boils.", every=False),
-        events.Reply(2.5, "The kettle is boiling.", request, "alert", 2),
-        events.RequestFired(2.5, request, 1),
-        events.RequestEnded(2.5, request, "answered"),
-        events.Reply(4.5, "A cat.", None, "alert", 4),
-    ]
-
-
-async def test_a_question_met_with_silence_is_watched_for():
-    journal = Journal()
-    async with opened(ScriptedEngine(), journal) as session:
-        session.feed(0.0, PICTURE)
-        session.ask("Tell me every time it rings.", t=0.5)
-        session.ask("Is it red?", standing=False, t=0.6)
-        await idle(session)
-        assert [(request.id, request.every) for request in session.requests] == [("q1", True)]
-
-
-async def test_a_marked_question_is_watched_for_at_once():
-    journal = Journal()
-    script = {0: ["I will keep watching."], 1: ["It rings."], 2: ["It rings."]}
-    async with opened(ScriptedEngine(script), journal) as session:
-        session.feed(0.0, PICTURE)
-        request = session.ask("Tell me every time it rings.", standing=True, t=0.5)
-        assert journal[-2:] == [
-            events.Question(0.5, "Tell me every time it rings.", request, standing=True),
-            events.RequestAdded(0.5, request, "Tell me every time it rings.", every=True),
-        ]
-        await watch(session, 0.5, 2.5)
-        assert [event.count for event in journal.of(events.RequestFired)] == [1, 2]
-        assert session.stop_request(request)
-        assert not session.stop_request(request)
-        assert journal.of(events.RequestEnded) == [events.RequestEnded(2.5, request, "stopped")]
-        assert session.context.pinned == ()
-
-
-async def test_the_oldest_request_makes_room_and_the_user_is_told():
-    journal = Journal()
-    async with opened(ScriptedEngine(), journal) as session:
-        for i in range(MAX_REQUESTS + 1):
-            session.ask(f"Tell me when number {i} comes.", standing=True)
-        assert [(event.request, event.why) for event in journal.of(events.RequestEnded)] == [("q1", "full")]
-        assert len(session.context.pinned) == MAX_REQUESTS
-
-
-async def test_requests_expire():
-    journal = Journal()
-    async with opened(ScriptedEngine(), journal, request_lifetime=2.0) as session:
-        session.ask("Tell me when it rings.", standing=True)
-        await watch(session, 0, 3)
-        assert journal.of(events.RequestEnded) == [events.RequestEnded(3.0, "q1", "expired")]
-
-
-async def test_standing_requests_outlive_the_window():
-    journal, engine = Journal(), ScriptedEngine({0: ["Okay, I will tell you."]})
-    async with opened(engine, journal, n=4, n_extra=2, m=1) as session:
-        session.feed(0.0, PICTURE)
-        session.ask("Tell me when it rings.", t=0.0)
-        for i in range(1, 12):
-            session.ask(f"Question {i}?", standing=False, t=float(i))
-            await watch(session, i, i + 0.5)
-        assert dialogue(session)[:2] == [("user", "Tell me when it rings."), ("assistant", "Okay, I will tell you.")]
-
-
-async def test_the_prompt_after_a_cut_is_computed_ahead():
-    engine = ScriptedEngine({1: ["Hello."]})
-    async with opened(engine, Journal(), n=8, n_extra=4, m=1) as session:
-        await watch(session, 0, 30)
-    cuts = [i for i, (old, new) in enumerate(pairwise(engine.seen), 1) if len(new) < len(old)]
-    assert cuts == [12, 16, 20, 24, 28]
-    for cut in cuts:
-        prompt, ready = engine.seen[cut], engine.ready[cut]
-        assert prompt[: len(ready)] == ready
-        assert len(prompt) - len(ready) == 3  # the turn that made the cut, and the chunk in question
-
-
-async def test_a_failing_prewarm_is_no_matter():
-    class Engine(ScriptedEngine):
-        async def prewarm(self, messages: Sequence[Message]) -> None:
-            raise EngineError("no memory")
-
-    journal = Journal()
-    async with opened(Engine(), journal, n=1, n_extra=2) as session:
-        await watch(session, 0, 5)
-    assert len(journal.of(events.Silent)) == 5
-    assert journal.of(events.Error) == []
 
 
 async def test_closing_decides_the_last_chunk_and_closes_the_engine():
