@@ -10,11 +10,13 @@ from __future__ import annotations
 import json
 from abc import ABC, abstractmethod
 from collections import Counter
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib import import_module
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Protocol, Self, TypeVar
+
+from aura_core.requests import is_acknowledgement
 
 #: The benchmarks; each has a module of its name here, with a function `load(paths)`.
 NAMES = ("streamingbench", "ovobench", "omnimmi")
@@ -121,19 +123,10 @@ class Record:
 class Ask(Protocol):
     """Puts one prompt to a model, as the official protocol does: a request of its own."""
 
-    async def __call__(
-        self,
-        prompt: str,
-        t: float,
-        *,
-        start: float = 0.0,
-        opening: str | None = None,
-        choose: Sequence[str] | None = None,
-    ) -> str:
+    async def __call__(self, prompt: str, t: float, *, start: float = 0.0, opening: str | None = None) -> str:
         """The model's reply to `prompt` after the last min(30, floor(t - start)), and at least one, one-second chunks
         before second `t` of the item's video, none of them before `start`; "" where it is silent. In earlier turns it
-        was silent. An `opening` comes before the video, as a message of its own that has been acknowledged. `choose`
-        lists the answers that can be right, for baselines that guess; a model is never held to it."""
+        was silent. An `opening` comes before the video, as a message of its own that has been acknowledged."""
         ...
 
 
@@ -249,6 +242,36 @@ def read_annotations(paths: Sequence[Path]) -> Iterator[tuple[Path, list[Any]]]:
                 yield file, value
             elif file == path:
                 raise AnnotationError(f"{file} is not a list of annotations")
+
+
+T = TypeVar("T", bound=Item)
+
+
+def load_items(paths: Sequence[Path], parse: Callable[[list[Any]], Sequence[T]], benchmark: str) -> tuple[T, ...]:
+    """The items of files that `parse` understands (it raises where a file holds something else), no id twice.
+
+    Raises AnnotationError."""
+    items: dict[str, T] = {}
+    for file, value in read_annotations(paths):
+        try:
+            here = parse(value)
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            if file in paths:
+                raise AnnotationError(f"{file} does not hold annotations of {benchmark}: {error!r}") from error
+            continue  # a folder may hold other files
+        for item in here:
+            if item.id in items:
+                raise AnnotationError(f"{file}: there is a second item {item.id}")
+            items[item.id] = item
+    if not items:
+        raise AnnotationError(f"no annotations of {benchmark} in {', '.join(map(str, paths))}")
+    return tuple(items.values())
+
+
+def first_alert(heard: Sequence[tuple[Put, Sequence[Reply]]]) -> tuple[Reply, ...]:
+    """The first thing said to a standing request but for "I will tell you", or nothing."""
+    said = (reply for _, replies in heard for reply in replies)
+    return tuple(reply for reply in said if reply.text and not is_acknowledgement(reply.text))[:1]
 
 
 def note_unanswered(items: Sequence[Item], records: Mapping[str, Record]) -> list[str]:

@@ -13,9 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from aura_core.requests import is_acknowledgement
 from evals.benchmark import (
-    AnnotationError,
     Ask,
     Benchmark,
     Claim,
@@ -25,8 +23,9 @@ from evals.benchmark import (
     Record,
     Reply,
     Result,
+    first_alert,
+    load_items,
     note_unanswered,
-    read_annotations,
     verdict_key,
 )
 
@@ -133,8 +132,7 @@ class Alert:
 
     def record(self, heard: Sequence[tuple[Put, Sequence[Reply]]]) -> Record:
         """The first alert, which is the first thing said but for "I will tell you"."""
-        said = [reply for _, replies in heard for reply in replies if reply.text and not is_acknowledgement(reply.text)]
-        return Record(self.id, tuple(said[:1]))
+        return Record(self.id, first_alert(heard))
 
     def right(self, record: Record | None) -> bool:
         """Whether the first reply comes within the window; what it says does not count."""
@@ -190,21 +188,7 @@ def load(paths: Sequence[Path]) -> OmniMMI:
     """The items of `{action_prediction,speaker_identification,dynamic_state_grounding,multiturn_dependency_reasoning,
     proactive_alerting}.json`, whatever their names; the other files of the benchmark are not for the tables. Raises
     AnnotationError."""
-    items: dict[str, Question] = {}
-    for file, value in read_annotations(paths):
-        try:
-            here = _items(value)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            if file in paths:
-                raise AnnotationError(f"{file} does not hold items of OmniMMI: {error!r}") from error
-            continue  # a folder may hold other files
-        for item in here:
-            if item.id in items:
-                raise AnnotationError(f"{file}: {item.id} is in another file too")
-            items[item.id] = item
-    if not items:
-        raise AnnotationError(f"no items of OmniMMI in {', '.join(map(str, paths))}")
-    return OmniMMI(tuple(items.values()))
+    return OmniMMI(load_items(paths, _items, "OmniMMI"))
 
 
 def _items(rows: Sequence[Mapping[str, Any]]) -> list[Question]:

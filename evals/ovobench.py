@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from evals.benchmark import (
-    AnnotationError,
     Ask,
     Benchmark,
     Count,
@@ -24,8 +23,8 @@ from evals.benchmark import (
     Record,
     Reply,
     Result,
+    load_items,
     note_unanswered,
-    read_annotations,
 )
 
 GROUPS = {
@@ -36,47 +35,36 @@ GROUPS = {
 
 TASKS = tuple(task for tasks in GROUPS.values() for task in tasks)
 
-# The authors' prompts, mistakes and all, without the white space that their code indents them with.
+# The prompts ask for what the authors' ask for, in our words.
 
 _OPTIONS = """Question: {question}
 Options:
 {options}
-Respond only with the letter corresponding to your chosen option (e.g., A, B, C).
-Do not include any additional text or explanation in your response."""
+Reply with the letter of the right option (A, B, C ...) and nothing else."""
 
-_REC = """You're watching a video in which people may perform a certain type of action repetively.
-The person performing this kind of action are referred to as 'they' in the following statement.
-You're task is to count how many times have different people in the video perform this kind of action in total.
-One complete motion counts as one.
-Now, answer the following question: How many times did they {activity}?
-Provide your answer as a single number (e.g., 0, 1, 2, 3…) indicating the total count.
-Do not include any additional text or explanation in your response."""
+_REC = """Somebody in the video may do one thing again and again; whoever does it is called "they" here.
+Count each complete performance once, by all people together, up to the end of the video.
+How many times did they {activity}?
+Reply with one number (0, 1, 2 ...) and nothing else."""
 
-_SSR = """You're watching a tutorial video which contain a sequential of steps.
-The following is one step from the whole procedures:
+_SSR = """The video shows how something is done, step by step. This is one of the steps:
 {step}
-Your task is to determine if the man or woman in the video is currently performing this step.
-Answer only with “Yes” or “No”.
-Do not include any additional text or explanation in your response."""
+Is the person in the video performing this step right now?
+Reply with "Yes" or "No" and nothing else."""
 
-_CRR = """You're responsible of answering questions based on the video content.
-The following question are relevant to the latest frames, i.e. the end of the video.
+_CRR = """This question is about what the video shows at its end:
 {question}
-Decide whether existing visual content, especially latest frames, i.e. frames that near the end of the video, provide \
-enough information for answering the question.
-Answer only with “Yes” or “No”.
-Do not include any additional text or explanation in your response."""
+Does what has been shown so far, above all in the last frames, tell enough to answer it?
+Reply with "Yes" or "No" and nothing else."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """One scored prompt at second `t`; `truth` is a letter, a number, "Yes" or "No", `choices` what it may be where
-    that is a closed list."""
+    """One scored prompt at second `t`; `truth` is a letter, a number, "Yes" or "No"."""
 
     t: float
     prompt: str
     truth: str
-    choices: tuple[str, ...] | None
 
     def right(self, text: str) -> bool:
         """The authors' rules: all digits of the reply, joined, are the number; or the truth is somewhere in the reply;
@@ -105,7 +93,7 @@ class Annotation:
         """Each prompt by itself, on the video up to the end of the second it falls in."""
         replies = []
         for probe in self.probes:
-            text = await ask(probe.prompt, min(math.ceil(probe.t), duration), choose=probe.choices)
+            text = await ask(probe.prompt, min(math.ceil(probe.t), duration))
             replies.append(Reply(probe.t, text))
         return Record(self.id, tuple(replies))
 
@@ -156,21 +144,7 @@ class OVOBench(Benchmark):
 
 def load(paths: Sequence[Path]) -> OVOBench:
     """The annotations of `ovo_bench_new.json`, whatever its name. Raises AnnotationError."""
-    items: dict[str, Annotation] = {}
-    for file, value in read_annotations(paths):
-        try:
-            here = [_annotation(row) for row in value]
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            if file in paths:
-                raise AnnotationError(f"{file} does not hold annotations of OVO-Bench: {error!r}") from error
-            continue  # a folder may hold other files
-        for item in here:
-            if item.id in items:
-                raise AnnotationError(f"{file}: a second annotation with id {item.id}")
-            items[item.id] = item
-    if not items:
-        raise AnnotationError(f"no annotations of OVO-Bench in {', '.join(map(str, paths))}")
-    return OVOBench(tuple(items.values()))
+    return OVOBench(load_items(paths, lambda rows: [_annotation(row) for row in rows], "OVO-Bench"))
 
 
 def _annotation(row: Mapping[str, Any]) -> Annotation:
@@ -178,20 +152,19 @@ def _annotation(row: Mapping[str, Any]) -> Annotation:
     if task not in TASKS:
         raise ValueError(f"unknown task {task!r}")
     if "test_info" not in row:
-        letters = tuple(chr(ord("A") + i) for i in range(len(row["options"])))
+        letters = [chr(ord("A") + i) for i in range(len(row["options"]))]
         options = " ".join(f"{letter}. {option};" for letter, option in zip(letters, row["options"], strict=True))
         prompt = _OPTIONS.format(question=row["question"], options=options)
-        probes = [Probe(row["realtime"], prompt, letters[row["gt"]], letters)]
+        probes = [Probe(row["realtime"], prompt, letters[row["gt"]])]
     elif task == "REC":
         prompt = _REC.format(activity=row["activity"])
-        probes = [Probe(info["realtime"], prompt, str(info["count"]), None) for info in row["test_info"]]
+        probes = [Probe(info["realtime"], prompt, str(info["count"])) for info in row["test_info"]]
     else:
         probes = [
             Probe(
                 info["realtime"],
                 _SSR.format(step=info["step"]) if task == "SSR" else _CRR.format(question=row["question"]),
                 "Yes" if info["type"] else "No",
-                ("Yes", "No"),
             )
             for info in row["test_info"]
         ]

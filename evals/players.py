@@ -84,15 +84,7 @@ class _Asking:
         self._session = session
         self._config = config
 
-    async def __call__(
-        self,
-        prompt: str,
-        t: float,
-        *,
-        start: float = 0.0,
-        opening: str | None = None,
-        choose: Sequence[str] | None = None,
-    ) -> str:
+    async def __call__(self, prompt: str, t: float, *, start: float = 0.0, opening: str | None = None) -> str:
         duration = self._footage.duration
         if t >= duration + ROUNDING:
             self.notes.append(_too_late(t, duration))

@@ -13,7 +13,6 @@ from itertools import count
 from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
-from aura_core.requests import is_acknowledgement
 from evals.benchmark import (
     AnnotationError,
     Ask,
@@ -23,6 +22,7 @@ from evals.benchmark import (
     Record,
     Reply,
     Result,
+    first_alert,
     note_unanswered,
     read_annotations,
 )
@@ -63,10 +63,10 @@ TOLERANCE, PATIENCE = 2, 4
 #: Items in the first edition of PO, which older figures were taken on.
 FIRST_PROACTIVE = 51
 
-_CHOICE = """You are an advanced video question-answering AI assistant. You have been provided with some frames from \
-the video and a multiple-choice question related to the video. Your task is to carefully analyze the video and provide \
-the best answer to question, choosing from the four options provided. Respond with only the letter (A, B, C, or D) of \
-the correct option.
+# The prompts say what the benchmark's own say, in its form and order, in our words.
+
+_CHOICE = """Look at the video and answer the question about it. One of the four options is the best answer; reply \
+with its letter (A, B, C or D) and nothing else.
 
 Question: {question}
 
@@ -75,14 +75,12 @@ Options:
 
 The best option is:"""
 
-_SEQUENTIAL = """You are an advanced video question-answering AI assistant. You have been provided with a video and a \
-multiple-choice question related to the video. Your task is to carefully analyze the video and the provided context to \
-answer the question, choosing from the four options provided. Respond with only the letter (A, B, C, or D) of the \
-correct option.
+_SEQUENTIAL = """Look at the video, read what was asked about it before, and answer the last question. One of its four \
+options is the best answer; reply with its letter (A, B, C or D) and nothing else.
 
 {context}
 
-Here is the question. Answer it and don't confuse it with the previous conversation.
+The question to answer now:
 Question: {question}
 
 Options:
@@ -90,24 +88,17 @@ Options:
 
 The best option is:"""
 
-_CONTEXT = (
-    "Here are the contextual information related to the video. "
-    "Please answer the questions based on the contextual information: "
-)
-_EARLIER = (
-    "At timestamp {time}, the following question and answer occurred: "
-    "Question: {question}; Options: {options}; Answer: {answer}; "
-)
+_CONTEXT = "Asked and answered before: "
+_EARLIER = "At {time}: Question: {question}; Options: {options}; Answer: {answer}; "
 
-_PROACTIVE = """You are an advanced image question-answering AI assistant. You have been provided with images and a \
-question related to the images. Your task is to carefully analyze the images and provide the answer to the question. \
-You need to carefully confirm whether the images content meet the conditions of the question, and then output the \
-correct content.
+_PROACTIVE = """Look at the video and do what you are asked, but only if it really shows what the request waits for.
 
 Question: {question}
 
 The answer is:
 """
+
+_POLL = '{question} Has the moment come to output "{output}"? Reply yes or no.'
 
 
 def seconds(time_stamp: str) -> int:
@@ -134,7 +125,7 @@ class Choice:
         return self.video
 
     def prompt(self, earlier: str | None) -> str:
-        """The benchmark's words; with `earlier` those of its sequential questions."""
+        """The whole prompt; with `earlier` that of a sequential question."""
         options = "\n".join(self.options)
         if earlier is None:
             return _CHOICE.format(question=self.question, options=options)
@@ -142,7 +133,7 @@ class Choice:
 
     async def official(self, ask: Ask, duration: float) -> Record:
         """One request at the question's time (the end of the video, if that is earlier)."""
-        text = await ask(self.prompt(self.earlier), min(self.t, duration), choose=LETTERS)
+        text = await ask(self.prompt(self.earlier), min(self.t, duration))
         return Record(self.id, (Reply(self.t, text),))
 
     def schedule(self, duration: float) -> list[Put]:
@@ -177,12 +168,12 @@ class Alert:
     async def official(self, ask: Ask, duration: float) -> Record:
         """Polling, since the protocol was made for models that cannot speak up: every second, on the video since the
         instruction, whether it is time; after the first yes the instruction itself, and no more."""
-        poll = f'{self.question} Is it the right time to output "{self.output}"? You can only answer yes or no.'
+        poll = _POLL.format(question=self.question, output=self.output)
         for t in range(self.t + 1, self.due + PATIENCE + 1):
             seen = min(t, duration)
-            text = await ask(_PROACTIVE.format(question=poll), seen, start=self.t, choose=("yes", "no"))
+            text = await ask(_PROACTIVE.format(question=poll), seen, start=self.t)
             if "yes" in text.lower():
-                text = await ask(_PROACTIVE.format(question=self.question), seen, start=self.t, choose=(self.output,))
+                text = await ask(_PROACTIVE.format(question=self.question), seen, start=self.t)
                 return Record(self.id, (Reply(t, text),))
         return Record(self.id, ())
 
@@ -192,8 +183,7 @@ class Alert:
 
     def record(self, heard: Sequence[tuple[Put, Sequence[Reply]]]) -> Record:
         """The first alert, which is the first thing said but for "I will tell you"."""
-        said = [reply for _, replies in heard for reply in replies if reply.text and not is_acknowledgement(reply.text)]
-        return Record(self.id, tuple(said[:1]))
+        return Record(self.id, first_alert(heard))
 
     def in_time(self, record: Record) -> bool:
         """Whether the last reply comes within `TOLERANCE` of the true time."""

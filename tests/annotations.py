@@ -105,7 +105,7 @@ class Asked:
         self.answers = list(answers)
         self.calls: list[tuple[str, float, float, str | None]] = []
 
-    async def __call__(self, prompt, t, *, start=0.0, opening=None, choose=None) -> str:
+    async def __call__(self, prompt, t, *, start=0.0, opening=None) -> str:
         self.calls.append((prompt, t, start, opening))
         return self.answers.pop(0) if self.answers else ""
 

@@ -116,5 +116,5 @@ def test_what_is_no_annotation_is_refused(tmp_path: Path, value: list):
     write(tmp_path, {"file": value})
     with pytest.raises(AnnotationError):
         load(sorted(tmp_path.iterdir()))
-    with pytest.raises(AnnotationError, match="no items"):
+    with pytest.raises(AnnotationError, match="no annotations"):
         load([tmp_path])

@@ -33,7 +33,7 @@ def test_the_official_annotations_have_3035_prompts(shared: Path):
     ("Yes", "N", False), ("No", "", False),
 ])  # fmt: skip
 def test_replies_are_read_leniently(truth: str, reply: str, right: bool):
-    assert Probe(0.0, "", truth, None).right(reply) is right
+    assert Probe(0.0, "", truth).right(reply) is right
 
 
 def test_groups_are_means_of_tasks_and_the_whole_a_mean_of_groups(bench: OVOBench):
@@ -63,8 +63,8 @@ async def test_prompts_come_at_the_end_of_their_seconds(bench: OVOBench):
     ask = Asked("A")
     assert (await item(bench, "EPM").official(ask, 400.0)).replies == (Reply(21.5, "A"),)
     assert ask.calls[0][:2] == (
-        "Question: Who?\nOptions:\nA. x; B. y;\nRespond only with the letter corresponding to your chosen option "
-        "(e.g., A, B, C).\nDo not include any additional text or explanation in your response.",
+        "Question: Who?\nOptions:\nA. x; B. y;\n"
+        "Reply with the letter of the right option (A, B, C ...) and nothing else.",
         22,
     )
     await item(bench, "REC").official(ask, 8.5)

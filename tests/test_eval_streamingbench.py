@@ -73,8 +73,8 @@ async def test_polling_stops_at_the_first_yes_and_asks_once_more():
     record = await ALERT.official(ask, 60.0)
     assert record.replies == (Reply(23, "goal"),)
     assert [(t, start) for _, t, start, _ in ask.calls] == [(21, 20), (22, 20), (23, 20), (23, 20)]
-    assert 'Is it the right time to output "goal"?' in ask.calls[2][0]
-    assert "Is it the right time" not in ask.calls[3][0]
+    assert 'output "goal"?' in ask.calls[2][0]
+    assert "moment" not in ask.calls[3][0]
 
 
 async def test_polling_gives_up_four_seconds_late():
@@ -106,13 +106,11 @@ async def test_sequential_questions_are_told_the_true_answers_before(bench: Stre
     await first.official(ask, 600.0)
     await second.official(ask, 600.0)
     assert "Who serves?" in ask.calls[0][0]
-    assert "At timestamp" not in ask.calls[0][0]
-    assert (
-        "At timestamp 00:00:10, the following question and answer occurred: Question: Who serves?; "
-        "Options: A. a, B. b, C. c, D. d; Answer: A; " in ask.calls[1][0]
-    )
+    assert "Answer: A" not in ask.calls[0][0]
+    earlier = "At 00:00:10: Question: Who serves?; Options: A. a, B. b, C. c, D. d; Answer: A; "
+    assert earlier in ask.calls[1][0]
     (put,) = second.schedule(600.0)
-    assert "At timestamp" not in put.text, "a stream remembers by itself"
+    assert "Answer: A" not in put.text, "a stream remembers by itself"
 
 
 def test_the_first_thing_said_is_the_answer(bench: StreamingBench):

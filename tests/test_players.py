@@ -65,10 +65,7 @@ class Asked:
     heard: list[tuple[Put, Sequence[Reply]]] = field(default_factory=list)
 
     async def official(self, ask: Ask, duration: float) -> Record:
-        replies = [
-            Reply(t, await ask(self.question, t, start=self.start, opening=self.opening, choose=("A", "B")))
-            for t in self.times
-        ]
+        replies = [Reply(t, await ask(self.question, t, start=self.start, opening=self.opening)) for t in self.times]
         return Record(self.id, tuple(replies))
 
     def schedule(self, duration: float) -> list[Put]:
