@@ -1,6 +1,7 @@
 """The Silent-Speech Balanced Loss against the paper's formula, written out in float64."""
 
 import math
+from typing import get_args
 
 import pytest
 import torch
@@ -8,13 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aura_core.prompt import Span
-from train.loss import target_weights, weighted_loss
+from train.loss import Supervise, target_weights, weighted_loss
 
 
 def plain_loss(logits, labels, messages, supervise="last"):
     """Equation (1) for one sample: messages are (start, end, silent), tokens predicted from the position before."""
     spoken = [m for m in messages if not m[2]]
-    kept = spoken[-1:] if supervise == "last" else spoken
+    kept = spoken[-1:] if supervise.startswith("last") else spoken
+    balanced = supervise in ("last", "all")
     n_silent = sum(m[2] for m in messages)
     numerator, denominator = 0.0, 0
     for m in messages:
@@ -24,7 +26,7 @@ def plain_loss(logits, labels, messages, supervise="last"):
             row = [float(v) for v in logits[position - 1]]
             top = max(row)
             ce = top + math.log(sum(math.exp(v - top) for v in row)) - row[int(labels[position])]
-            numerator += ce * (1 / n_silent if m[2] else 1.0)
+            numerator += ce * (1 / n_silent if m[2] and balanced else 1.0)
             denominator += 1
     return numerator / denominator if denominator else 0.0
 
@@ -40,7 +42,7 @@ def samples(draw):
     return messages, at, draw(st.integers(0, 2**20))
 
 
-@given(samples(), st.sampled_from(["last", "all"]))
+@given(samples(), st.sampled_from(get_args(Supervise)))
 @settings(max_examples=80)
 def test_one_sample_equals_the_formula(sample, supervise):
     messages, length, seed = sample
@@ -86,3 +88,13 @@ def test_with_one_spoken_message_both_choices_are_the_papers():
 def test_a_sample_without_silence_is_a_plain_mean():
     weight = target_weights([Span(0, 1, 5, False)], "last").weight
     assert weight.tolist() == pytest.approx([0.25] * 4)
+
+
+def test_the_ablations_of_the_paper_lie_between_its_loss_and_cross_entropy():
+    spans = [Span(0, 1, 4, False), Span(1, 5, 7, True), Span(2, 8, 10, True), Span(3, 11, 14, False)]
+    every = target_weights(spans, "cross-entropy")
+    assert every.weight.tolist() == pytest.approx([0.1] * 10)  # the plain mean over all assistant tokens
+    assert every.silent.tolist() == [False] * 3 + [True] * 4 + [False] * 3
+    last = target_weights(spans, "last-unweighted")
+    assert last.index.tolist() == target_weights(spans, "last").index.tolist()
+    assert last.weight.tolist() == pytest.approx([1 / 7] * 7)

@@ -1,46 +1,86 @@
-"""`python -m train --config nano --out runs/nano`: from nothing to a checkpoint folder, resumable at any point."""
+"""`python -m train --config nano --out runs/nano`: from nothing to a checkpoint folder, resumable at any point.
+`python -m train --config aura_8b --data DIR --offline DIR --out runs/aura_8b`: a Qwen3-VL on a data set of samples.
+`python -m train push FOLDER REPO`: a finished checkpoint to the Hugging Face Hub."""
 
 import argparse
+import os
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-from train.configs import CONFIGS, NanoConfig
-from train.nano import train
-
-
-def plan(config: NanoConfig) -> str:
-    lines = [f"vision: {config.vision.steps} steps of {config.vision.batch} chunks"]
-    lines.append(f"films: {config.scenes} scenes of {config.scene_seconds} s")
-    for stage in config.streams:
-        streams = stage.batch * config.processes
-        lines.append(f"streams: {stage.steps} steps of {streams}, window N={stage.window[0]} N'={stage.window[1]}")
-    return "\n".join(lines)
+from aura_core.engines.base import EngineError
+from train import nano, plan, push
+from train.aura import train
+from train.configs import CONFIGS, AuraConfig
+from train.index import DataError
+from train.trainer import TrainError
 
 
 def main() -> int:
+    if sys.argv[1:2] == ["push"]:
+        return push.main(sys.argv[2:])
     parser = argparse.ArgumentParser(
         prog="python -m train", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
     parser.add_argument("--config", choices=sorted(CONFIGS), required=True, help="the recipe, from train/configs.py")
-    parser.add_argument("--out", type=Path, default=None, help="work folder, kept and resumed (default runs/CONFIG)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        default=None,
+        help="work folder, kept and resumed (default runs/CONFIG);\nof several nodes, on a file system they share",
+    )
     parser.add_argument("--seed", type=int, default=None, help="another seed than the recipe's")
-    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop")
+    parser.add_argument("--dry-run", action="store_true", help="print the plan and stop; needs no data and no model")
+    tuning = parser.add_argument_group("only for aura_8b and aura_tiny")
+    tuning.add_argument(
+        "--data", type=Path, nargs="+", default=[], metavar="DIR", help="data sets of streaming samples"
+    )
+    tuning.add_argument(
+        "--offline", type=Path, nargs="+", default=[], metavar="DIR", help="data sets of offline samples"
+    )
+    tuning.add_argument("--model", default=None, help="checkpoint to begin with, a folder or a hub repository")
     args = parser.parse_args()
     config = CONFIGS[args.config]
     if args.seed is not None:
         config = replace(config, seed=args.seed)
-    if args.dry_run:
-        print(plan(config))
-        return 0
+    data: list[Path] = args.data + args.offline
+    if not isinstance(config, AuraConfig) and (data or args.model):
+        parser.error(f"{args.config} makes its own data and model: no --data, --offline, --model")
+    if isinstance(config, AuraConfig) and not data and not args.dry_run:
+        parser.error(f"{args.config} needs --data (or --offline)")
     out: Path = args.out or Path("runs") / args.config
     try:
+        if args.dry_run:
+            print(plan_of(args.config, config, data))
+            return 0
         out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        print(f"cannot write to {out}: {error.strerror}", file=sys.stderr)
+        folder = train(config, data, out, args.model) if isinstance(config, AuraConfig) else nano.train(config, out)
+    except (DataError, TrainError, EngineError) as error:
+        print(f"error: {one_line(error)}", file=sys.stderr)
         return 1
-    print(f"checkpoint: {train(config, out)}")
+    except OSError as error:
+        print(f"cannot write to {out}: {error.strerror or error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; run the command again to go on with the last checkpoint", file=sys.stderr)
+        return 130
+    if os.environ.get("RANK", "0") == "0":
+        print(f"checkpoint: {folder}")
     return 0
+
+
+def one_line(error: Exception) -> str:
+    """What an error says; one of a worker process comes with its traceback, whose last line is the error's own."""
+    return str(error).strip().splitlines()[-1].removeprefix(f"{type(error).__module__}.{type(error).__name__}: ")
+
+
+def plan_of(name: str, config: object, data: list[Path]) -> str:
+    """The plan of any recipe."""
+    if not isinstance(config, AuraConfig):
+        return plan.describe_nano(config)  # type: ignore[arg-type]
+    if data:
+        return plan.describe(name, config, plan.counted(config, data), ", ".join(map(str, data)))
+    return plan.describe(name, config, plan.assumed(config), "assumed by the recipe")
 
 
 if __name__ == "__main__":

@@ -1,7 +1,10 @@
 """Recipes as plain typed values: copy one, change it, name it."""
 
 from dataclasses import dataclass, field
-from typing import Literal
+from pathlib import Path
+
+from train.loss import Supervise
+from train.shape import AURA_NANO, QWEN3_VL_8B, ModelShape
 
 
 @dataclass(frozen=True)
@@ -43,7 +46,7 @@ class NanoConfig:
     )
     lr: float = 2e-3
     warmup: int = 100
-    supervise: Literal["last", "all"] = "all"  # the world's truth holds for every answer in the window
+    supervise: Supervise = "all"  # the world's truth holds for every answer in the window
     change_weight: float = 0.3  # of the auxiliary task (train/events.py)
     processes: int = 2
     test_scenes: int = 24  # for the running figures and, another draw, for the silence bias
@@ -58,4 +61,69 @@ SMOKE = NanoConfig(  # the whole path in seconds, for tests; it learns nothing
     streams=(StreamStage(steps=2, batch=2, window=(4, 2)),),
     test_scenes=1,
 )
-CONFIGS = {"nano": NANO, "smoke": SMOKE}
+
+
+@dataclass(frozen=True)
+class Workload:
+    """How much there is to train on, where no data set says it; the defaults are the paper's (section 6.1)."""
+
+    streaming: int = 115_000  # samples
+    offline: int = 59_000
+    offline_tokens: int = 2_700  # a sample: 0.16 B / 59 k
+    stream_seconds: int = 120  # length of a video; ours: with it a streaming sample has the paper's 9.04 k tokens
+    window: tuple[int, int] = (30, 15)  # N, N'
+    size: tuple[int, int] = (1280, 720)  # of the pictures: 16:9
+    words: int = 160  # tokens of a sample besides its chunks: system prompt, history, questions, answers
+
+
+@dataclass(frozen=True)
+class AuraConfig:
+    """Fine-tuning of a Qwen3-VL on schema samples: the language model learns, the vision tower is frozen."""
+
+    model: str  # folder or hub repository to begin with
+    shape: ModelShape
+    seed: int = 1
+    batch: int = 128  # samples a step, over all processes
+    micro_batch: int = 1  # samples a process computes at a time: one needs no padding
+    epochs: int = 1
+    lr: float = 1e-5
+    warmup: float = 0.03  # share of the steps; then a cosine to zero (the paper does not say)
+    weight_decay: float = 0.0
+    clip: float = 1.0  # norm of the gradient
+    supervise: Supervise = "last"
+    pixels: tuple[int, int] | None = (4_096, 602_112)  # budget of a chunk; None: the checkpoint's own
+    sharded: bool = True  # FSDP2, bfloat16, activation checkpointing; else plain data parallelism in float32
+    nodes: int = 4
+    gpus: int = 8  # of a node
+    gpu_memory: float = 80.0  # GB
+    peak_tflops: float = 989.0  # of a GPU in dense bfloat16 (H100, H200); 0: not known, no utilization is shown
+    mfu: float = 0.35  # share of it that is reckoned with in plans
+    workers: int = 4  # processes that decode video for each GPU
+    save_every: int = 100  # steps
+    keep: int = 2  # checkpoints
+    log_every: int = 5
+    workload: Workload = field(default_factory=Workload)
+
+
+AURA_8B = AuraConfig("Qwen/Qwen3-VL-8B-Instruct", QWEN3_VL_8B)
+AURA_TINY = AuraConfig(  # the same trainer on a laptop
+    str(Path(__file__).resolve().parent.parent / "assets" / "aura-nano"),
+    AURA_NANO,
+    batch=8,
+    lr=1e-4,
+    pixels=None,
+    sharded=False,
+    nodes=1,
+    gpus=1,
+    peak_tflops=0.0,
+    workers=0,
+    save_every=20,
+    log_every=1,
+    workload=Workload(streaming=400, offline=0, stream_seconds=60, size=(640, 480), words=100),
+)
+CONFIGS: dict[str, NanoConfig | AuraConfig] = {
+    "nano": NANO,
+    "smoke": SMOKE,
+    "aura_8b": AURA_8B,
+    "aura_tiny": AURA_TINY,
+}

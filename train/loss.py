@@ -7,6 +7,9 @@ a batch is sum(weight * CE) / samples, so that it comes out right under any pack
 Supervising every spoken message (`all`) is right where every answer is known to be supported by what the window holds,
 as in the synthetic world. The weight of silence stays 1/N_silent: were it raised with the number of answers, the few
 alerts, which alone must be told from silence, would drown in it.
+
+For the paper's ablation (table 6): `cross-entropy` supervises every message with weight 1; between the two lie `all`,
+which only weighs silence, and `last-unweighted`, which only leaves the earlier answers out.
 """
 
 from collections.abc import Sequence
@@ -17,14 +20,16 @@ from torch.nn.functional import cross_entropy
 
 from aura_core.prompt import Span
 
-Supervise = Literal["last", "all"]
+Supervise = Literal["last", "all", "last-unweighted", "cross-entropy"]
 
 
 class Targets(NamedTuple):
-    """Target tokens of one sample: the token at `index` (T',) is to be predicted, with `weight` (T',)."""
+    """Target tokens of one sample: the token at `index` (T',) is to be predicted, with `weight` (T',); `silent` (T',)
+    says which belong to silent messages."""
 
     index: torch.Tensor
     weight: torch.Tensor
+    silent: torch.Tensor
 
 
 def target_weights(spans: Sequence[Span], supervise: Supervise = "last") -> Targets:
@@ -35,15 +40,17 @@ def target_weights(spans: Sequence[Span], supervise: Supervise = "last") -> Targ
     """
     silent = [s for s in spans if s.silent]
     spoken = [s for s in spans if not s.silent]
-    if supervise == "last":
+    if supervise in ("last", "last-unweighted"):
         spoken = spoken[-1:]
-    index, weight = [], []
+    share = 1 / len(silent) if silent and supervise in ("last", "all") else 1.0
+    index, weight, quiet = [], [], []
     for span in sorted((*silent, *spoken), key=lambda s: s.start):
-        share = 1 / len(silent) if span.silent else 1.0
+        size = span.end - span.start
         index += range(span.start, span.end)
-        weight += [share] * (span.end - span.start)
-    weights = torch.tensor(weight, dtype=torch.float32)
-    return Targets(torch.tensor(index, dtype=torch.long), weights / max(1, len(weight)))
+        weight += [share if span.silent else 1.0] * size
+        quiet += [span.silent] * size
+    weights = torch.tensor(weight, dtype=torch.float32) / max(1, len(weight))
+    return Targets(torch.tensor(index, dtype=torch.long), weights, torch.tensor(quiet, dtype=torch.bool))
 
 
 def weighted_loss(logits: torch.Tensor, labels: torch.Tensor, weight: torch.Tensor, samples: int) -> torch.Tensor:

@@ -126,14 +126,14 @@ def build_config(tokenizer: PreTrainedTokenizerFast) -> Qwen3VLConfig:
     return config
 
 
-def processor_config() -> dict:
-    """What `AutoProcessor` reads, and what `aura_core.pixels` takes its budget from."""
+def processor_config(min_pixels: int = MIN_PIXELS, max_pixels: int = MAX_PIXELS) -> dict:
+    """What `AutoProcessor` reads, and what `aura_core.pixels` takes its budget of a chunk (both frames) from."""
     pixels = {
         "patch_size": 16, "temporal_patch_size": 2, "merge_size": 2, "do_resize": True, "do_rescale": True,
         "rescale_factor": 1 / 255, "do_normalize": True, "do_convert_rgb": True, "resample": 3,
         "image_mean": [0.5, 0.5, 0.5], "image_std": [0.5, 0.5, 0.5],
     }  # fmt: skip
-    budget = {"shortest_edge": MIN_PIXELS, "longest_edge": MAX_PIXELS}
+    budget = {"shortest_edge": min_pixels, "longest_edge": max_pixels}
     return {
         "processor_class": "Qwen3VLProcessor",
         "image_processor": pixels
