@@ -9,12 +9,13 @@ import torch
 from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 
 from aura_core.pixels import PixelConfig
+from train import language
 from train.configs import SMOKE
 from train.features import film
+from train.language import target_logits
 from train.model import build, new_model
 from train.nano import train
-from train.stream import target_logits
-from train.streams import collate, draw_sample, film_builder
+from train.samples import collate, draw_sample, film_builder
 
 
 @pytest.fixture(scope="module")
@@ -43,9 +44,7 @@ def test_a_finished_run_started_again_changes_nothing(trained):
 def test_killed_after_the_first_step_and_resumed_it_ends_the_same(trained, tmp_path):
     stage = SMOKE.streams[0]
     # the state after one step of the same schedule is what a killed run leaves
-    from train import stream as streaming
-
-    original = streaming.save_state
+    original = language.save_state
     saved = []
 
     def stop_after_first(path, parts, step):
@@ -58,8 +57,8 @@ def test_killed_after_the_first_step_and_resumed_it_ends_the_same(trained, tmp_p
     whole = train(config, tmp_path / "whole")
     patch = pytest.MonkeyPatch()
     with patch.context() as m:
-        m.setattr(streaming, "save_state", stop_after_first)
-        m.setattr(streaming, "SAVE_EVERY", 0.0)
+        m.setattr(language, "save_state", stop_after_first)
+        m.setattr(language, "SAVE_EVERY", 0.0)
         with pytest.raises(KeyboardInterrupt):
             train(config, tmp_path / "killed")
     assert saved == [1]

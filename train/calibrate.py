@@ -11,7 +11,7 @@ from transformers import Qwen3VLForConditionalGeneration
 
 from train.configs import NanoConfig
 from train.features import Film
-from train.stream import margins
+from train.language import margins
 
 WANTED_SILENCE = 0.985
 

@@ -15,8 +15,8 @@ from train.calibrate import silence_bias
 from train.configs import NanoConfig
 from train.export import export
 from train.features import BUSY_SEEDS, films
+from train.language import train_streams
 from train.model import new_model, save_texts
-from train.stream import train_streams
 from train.vision import pretrain
 
 TEST_SEEDS, CALIBRATION_SEEDS = 800_000, 900_000  # first seeds of splits that training never draws from

@@ -20,7 +20,7 @@ from train.events import ChangeProbes, changes
 from train.features import Film
 from train.loss import weighted_loss
 from train.optimizer import Optimizer
-from train.streams import Batch, Sample, collate, draw_sample, film_builder
+from train.samples import Batch, Sample, collate, draw_sample, film_builder
 from train.vision import learning_rate
 
 SAVE_EVERY = 240.0  # seconds
