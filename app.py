@@ -15,11 +15,15 @@ import math
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import NoReturn
 
+from aura_core.deployment import running
 from aura_core.engines.base import EngineError
+from aura_core.presets import PRESETS
 from aura_core.profiles import PROFILES, Profile, build_engine, get_profile
+from aura_core.services import ServiceError
 from aura_core.sources import ReplayError
 from aura_core.sources.script import Ask, load_script, parse_ask
 
@@ -53,6 +57,23 @@ def build_parser() -> Parser:
     model.add_argument("--profile", choices=sorted(PROFILES), default="nano", help="what runs where (default: nano)")
     model.add_argument("--checkpoint", metavar="PATH", help="another checkpoint than the profile's")
     model.add_argument("--no-speech", action="store_true", help="neither listen nor speak: type and read")
+    servers = parser.add_argument_group(
+        "model servers", "with a URL the server there is used, else --profile aura starts one"
+    )
+    servers.add_argument("--engine-url", metavar="URL", help="an OpenAI-compatible chat server, made for vLLM")
+    servers.add_argument("--engine-model", metavar="NAME", help="what that server calls the model")
+    for part, what in (("asr", "/v1/audio/transcriptions"), ("tts", "/v1/audio/speech")):
+        servers.add_argument(f"--{part}-url", metavar="URL", help=f"a server with {what}")
+        servers.add_argument(f"--{part}-model", metavar="NAME", help="the model on it (default: its first)")
+    servers.add_argument("--asr-server", choices=("vllm", "qwen-asr"), help="what to start (default: vllm)")
+    servers.add_argument("--tts-server", choices=("vllm-omni", "qwen-tts"), help="what to start (default: vllm-omni)")
+    servers.add_argument("--language", metavar="CODE", help="what you speak, such as en or zh (default: found out)")
+    servers.add_argument("--voice", metavar="NAME", help="a voice that the server knows (default: ryan)")
+    servers.add_argument("--voice-sample", metavar="FILE", help="clone the voice of this recording")
+    servers.add_argument("--voice-text", metavar="TEXT", help="what is said in the recording; makes a closer clone")
+    servers.add_argument("--preset", metavar="NAME", help="how the GPUs are shared: " + ", ".join(PRESETS))
+    servers.add_argument("--gpus", metavar="LIST", help="the GPUs to use, such as 0,1 (default: all)")
+    servers.add_argument("--yes", action="store_true", help="fetch what is missing without asking")
     page = parser.add_argument_group("page")
     page.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
     page.add_argument("--port", type=_port, default=7860, help="port to listen on (default: 7860)")
@@ -98,9 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
-    silent = "none" if options.no_speech else None
     try:
-        profile = get_profile(options.profile).override(checkpoint=options.checkpoint, asr=silent, tts=silent)
+        profile = choose_profile(options)
     except ValueError as error:
         parser.error(str(error))
     try:
@@ -108,7 +128,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return headless(profile, options)
         from aura_core.ui.page import serve
 
-        serve(profile, options.host, options.port)
+        serve(profile, options.host, options.port, start=lambda profile: started(profile, options))
         return 0
     except KeyboardInterrupt:
         return 130
@@ -116,12 +136,35 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # the interpreter flushes standard output once more when it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 141
-    except (ReplayError, EngineError) as error:
+    except ServiceError as error:
+        print(*error.tail, sep="\n", end="\n" if error.tail else "", file=sys.stderr)
+        reason = str(error)
+    except (ReplayError, EngineError, ValueError) as error:
         reason = str(error)
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
     print(f"{parser.prog}: {reason}", file=sys.stderr)
     return 1
+
+
+def choose_profile(options: argparse.Namespace) -> Profile:
+    """The profile with the flags' changes. Raises ValueError for values that cannot work."""
+    flags = {name: getattr(options, name) for name in (
+        "checkpoint", "engine_url", "asr_url", "asr_model", "asr_server", "tts_url", "tts_model", "tts_server",
+        "language", "voice", "voice_sample", "voice_text", "preset", "gpus",
+    )}  # fmt: skip
+    flags["model"] = options.engine_model
+    for part in ("engine", "asr", "tts"):
+        if flags[f"{part}_url"] is not None:
+            flags[part] = "openai"
+    if options.no_speech or options.headless:  # a replay is asked and answers in writing
+        flags |= {"asr": "none", "tts": "none"}
+    return get_profile(options.profile).override(**flags)
+
+
+def started(profile: Profile, options: argparse.Namespace) -> AbstractContextManager[Profile]:
+    """The model servers that the profile needs, up within the context; it gives the profile with their addresses."""
+    return running(profile, options.yes, lambda line: print(line, file=sys.stderr, flush=True))
 
 
 def headless(profile: Profile, options: argparse.Namespace) -> int:
@@ -134,7 +177,8 @@ def headless(profile: Profile, options: argparse.Namespace) -> int:
     out = sys.stdout
     if isinstance(out, io.TextIOWrapper):  # the encoding of JSON, wherever this runs
         out.reconfigure(encoding="utf-8", errors="backslashreplace")
-    with contextlib.redirect_stdout(sys.stderr):  # a library that prints must not get in between the lines
+    # a library that prints must not get in between the lines
+    with contextlib.redirect_stdout(sys.stderr), started(profile, options) as profile:
         engine = build_engine(profile)
         printer = Printer(out, options.json, video.duration)
         replayed = run_headless(engine, profile.session_config(), video, asks, options.speed, printer)

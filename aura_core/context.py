@@ -25,6 +25,14 @@ SYSTEM_PROMPT = (
     "is needed based on the user's message or the visual context. Otherwise, output `<|silent|>` to signify silence."
 )
 
+#: For models that were never trained to be silent, and write `<|silent|>` in letters.
+PLAIN_SYSTEM_PROMPT = (
+    "You are receiving a live video stream, one second with every message; the newest second is the present moment. "
+    "Most of the time you stay silent: then your whole answer is exactly <|silent|> and nothing else. Speak only when "
+    "the user's message or what is newly seen calls for it. Answer a question at once, in one or two short sentences. "
+    "When you were asked to tell when something happens, stay silent until it happens, then say so in one sentence."
+)
+
 #: Replies that the history keeps of one group: the first and the newest. Far beyond ordinary use; without a bound the
 #: group of a request that fires for days would outgrow every prompt.
 MAX_REPLIES = 32

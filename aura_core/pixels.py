@@ -128,17 +128,9 @@ def to_patches(frames: np.ndarray, config: PixelConfig) -> Patches:
     Raises:
         ValueError: wrong shape or type, or a clip `PixelConfig.resized` refuses.
     """
-    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
-        raise ValueError(f"frames must be uint8 (T, H, W, 3), got {frames.dtype} {frames.shape}")
     count = frames.shape[0]
-    if count % config.temporal:
-        raise ValueError(f"{count} frames are not a multiple of the temporal patch {config.temporal}")
-    size = config.resized(*frames.shape[:3])
-    # uint8 in, uint8 out: interpolate then rounds and clips in fixed point, as the reference does on a CPU.
-    video = torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)))
-    if size != tuple(video.shape[2:]):
-        mode = _RESAMPLING[config.resample]
-        video = torch.nn.functional.interpolate(video, size=size, mode=mode, align_corners=False, antialias=True)
+    video = _scaled(frames, config)
+    size = video.shape[2:]
     # Rescaling is folded into mean and std, in float32 and in this order: (x - 255 mean) / (255 std).
     mean = (torch.tensor(config.mean) * (1.0 / config.rescale)).view(-1, 1, 1)
     std = (torch.tensor(config.std) * (1.0 / config.rescale)).view(-1, 1, 1)
@@ -150,6 +142,29 @@ def to_patches(frames: np.ndarray, config: PixelConfig) -> Patches:
     # (t, h/m, w/m, m, m, 3, temporal, p, p): the m*m patches of one merged token lie next to each other.
     values = blocks.permute(0, 3, 6, 4, 7, 2, 1, 5, 8).reshape(t * h * w, 3 * config.temporal * p * p)
     return Patches(values, torch.tensor([[t, h, w]]))
+
+
+def resize(frames: np.ndarray, config: PixelConfig) -> np.ndarray:
+    """A clip at the size at which the vision tower sees it, uint8 (T, h, w, 3): `to_patches` of both is the same.
+
+    Raises ValueError as `to_patches` does.
+    """
+    return np.ascontiguousarray(_scaled(frames, config).permute(0, 2, 3, 1).numpy())
+
+
+def _scaled(frames: np.ndarray, config: PixelConfig) -> torch.Tensor:
+    """The clip at the vision tower's size, uint8 (T, 3, h, w)."""
+    if frames.dtype != np.uint8 or frames.ndim != 4 or frames.shape[3] != 3:
+        raise ValueError(f"frames must be uint8 (T, H, W, 3), got {frames.dtype} {frames.shape}")
+    if frames.shape[0] % config.temporal:
+        raise ValueError(f"{frames.shape[0]} frames are not a multiple of the temporal patch {config.temporal}")
+    size = config.resized(*frames.shape[:3])
+    # uint8 in, uint8 out: interpolate then rounds and clips in fixed point, as the reference does on a CPU.
+    video = torch.from_numpy(np.ascontiguousarray(frames.transpose(0, 3, 1, 2)))
+    if size != tuple(video.shape[2:]):
+        mode = _RESAMPLING[config.resample]
+        video = torch.nn.functional.interpolate(video, size=size, mode=mode, align_corners=False, antialias=True)
+    return video
 
 
 def _video_settings(folder: Path) -> dict:

@@ -7,17 +7,29 @@ Pick one by name, override single fields by flags, print what you got, build its
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_origin, get_type_hints
+from urllib.parse import urlsplit
 
-from aura_core.engines.base import Engine
+from aura_core.context import PLAIN_SYSTEM_PROMPT, SYSTEM_PROMPT
+from aura_core.engines.base import Engine, EngineError
 from aura_core.session import SessionConfig
+
+if TYPE_CHECKING:
+    from aura_core.speech.asr import Asr
+    from aura_core.speech.tts import Tts
 
 #: The checkpoint that comes with the repository.
 NANO_CHECKPOINT = Path(__file__).resolve().parent.parent / "assets" / "aura-nano"
+#: How Qwen3-TTS names the languages it speaks.
+_LANGUAGES = {"zh": "Chinese", "en": "English", "ja": "Japanese", "ko": "Korean", "de": "German", "fr": "French",
+              "ru": "Russian", "pt": "Portuguese", "es": "Spanish", "it": "Italian"}  # fmt: skip
+#: The environment variable with the key of the servers, if they want one.
+KEY = "AURA_API_KEY"
 
 
 @dataclass(frozen=True)
@@ -27,12 +39,44 @@ class Profile:
     name: str
     checkpoint: str
     """A checkpoint folder, or a repository on the Hugging Face hub ("owner/name")."""
-    engine: Literal["local"] = "local"
-    """`local`: transformers in this process."""
-    asr: Literal["embedded", "none"] = "embedded"
-    """Speech recognition; `embedded` runs in this process, English only."""
-    tts: Literal["embedded", "none"] = "embedded"
-    """Speech synthesis; `embedded` runs in this process."""
+    engine: Literal["local", "openai"] = "local"
+    """`local`: transformers in this process; `openai`: a chat server."""
+    engine_url: str | None = None
+    """The chat server; None with engine `openai`: one that we start (`aura_core.deployment`)."""
+    model: str | None = None
+    """What the chat server calls the model; None: the first that it lists."""
+    chat_format: Literal["compact", "checkpoint"] = "compact"
+    """The chat template that a server which we start gets: `compact`, AURA's own, or the checkpoint's."""
+    silence: Literal["token", "prompt"] = "token"
+    """`token`: the model was trained to be silent; `prompt`: a plain Qwen3-VL behind a server, asked to be."""
+    max_pixels: int | None = None
+    """Pixels that a served model sees of both frames of a chunk; None: as its folder says, or 602112."""
+    asr: Literal["embedded", "openai", "none"] = "embedded"
+    """Speech recognition; `embedded` runs in this process, English only; `openai`: a server."""
+    asr_url: str | None = None
+    """The recognition server; None with asr `openai`: one that we start. The same holds for `tts_url`."""
+    asr_model: str | None = None
+    """The model; None: the server's first, or the preset's if we start it. The same holds for `tts_model`."""
+    asr_server: Literal["vllm", "qwen-asr"] = "vllm"
+    """What serves recognition if we start it: vLLM, or our service on the qwen-asr package."""
+    language: str | None = None
+    """What the user speaks, as in ISO 639-1 ("en", "zh"); None: the models find out."""
+    tts: Literal["embedded", "openai", "none"] = "embedded"
+    """Speech synthesis; `embedded` runs in this process; `openai`: a server."""
+    tts_url: str | None = None
+    tts_model: str | None = None
+    tts_server: Literal["vllm-omni", "qwen-tts"] = "vllm-omni"
+    """What serves synthesis if we start it: vllm-omni, or our service on the qwen-tts package (no streaming)."""
+    voice: str = "ryan"
+    """A voice that the synthesis server knows."""
+    voice_sample: str | None = None
+    """A recording of a few seconds whose voice is cloned instead, by a Qwen3-TTS Base model."""
+    voice_text: str | None = None
+    """What is said in it; with it the clone is closer."""
+    preset: str | None = None
+    """How servers that we start share the GPUs (`aura_core.presets`); None: the largest that fits."""
+    gpus: str | None = None
+    """The GPUs for them, as in CUDA_VISIBLE_DEVICES ("0,1"); None: all."""
     n: int = 30
     """Chunks of one second that stay in the window after a cut (N)."""
     n_extra: int = 15
@@ -53,17 +97,21 @@ class Profile:
     """CPU threads of the model; None: one for a small model, as many as there are cores for others."""
 
     def __post_init__(self) -> None:
-        for name in ("n", "n_extra", "m", "max_tokens", "threads"):
+        for name in ("n", "n_extra", "m", "max_tokens", "max_pixels", "threads"):
             value = getattr(self, name)
             if value is not None and value < 1:
                 raise ValueError(f"{name} must be at least 1, not {value}")
-        choices = {"engine": ("local",), "asr": ("embedded", "none"), "tts": ("embedded", "none"),
-                   "dtype": ("float32", "bfloat16", "float16")}  # fmt: skip
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
+        for name, kind in get_type_hints(type(self)).items():
+            if get_origin(kind) is Literal and getattr(self, name) not in (allowed := get_args(kind)):
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
         if not self.checkpoint:
             raise ValueError("checkpoint must not be empty")
+        if self.silence == "prompt" and self.engine == "local":
+            raise ValueError("silence must be token with the engine local")
+        for name in ("engine_url", "asr_url", "tts_url"):
+            url = getattr(self, name)
+            if url is not None and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
+                raise ValueError(f"{name} must be like http://127.0.0.1:8000/v1, not {url!r}")
 
     def override(self, **flags: Any) -> Profile:
         """This profile with the given fields changed; None means "as it was", as with a flag that was not given.
@@ -81,11 +129,27 @@ class Profile:
 
     def session_config(self, **changes: Any) -> SessionConfig:
         """The session that fits this profile; `changes` are further fields of `SessionConfig`."""
-        values = {"n": self.n, "n_extra": self.n_extra, "m": self.m, "prewarm": self.prewarm}
+        prompt = PLAIN_SYSTEM_PROMPT if self.silence == "prompt" else SYSTEM_PROMPT
+        values = {"n": self.n, "n_extra": self.n_extra, "m": self.m, "prewarm": self.prewarm, "system_prompt": prompt}
         return SessionConfig(**(values | changes))
 
 
-PROFILES: Mapping[str, Profile] = MappingProxyType({"nano": Profile("nano", str(NANO_CHECKPOINT))})
+PROFILES: Mapping[str, Profile] = MappingProxyType(
+    {
+        "nano": Profile("nano", str(NANO_CHECKPOINT)),
+        # The paper's system: the released 8B model and Qwen3 speech, on one or two GPUs.
+        "aura": Profile(
+            "aura",
+            "aurateam/AURA",
+            engine="openai",
+            asr="openai",
+            tts="openai",
+            max_tokens=128,
+            device="cuda",
+            dtype="bfloat16",
+        ),
+    }
+)
 
 
 def get_profile(name: str) -> Profile:
@@ -96,7 +160,12 @@ def get_profile(name: str) -> Profile:
 
 
 def build_engine(profile: Profile) -> Engine:
-    """Load the profile's model. Takes seconds; raises EngineError, in one line, when it is missing or not usable."""
+    """Load the profile's model, or find it on its server. Takes seconds, and must not be called from an event loop.
+
+    Raises EngineError, in one line, when it is missing or not usable.
+    """
+    if profile.engine == "openai":
+        return _served(profile)
     import torch
 
     from aura_core.engines.local import LocalEngine
@@ -109,6 +178,69 @@ def build_engine(profile: Profile) -> Engine:
         max_tokens=profile.max_tokens,
         device=profile.device,
     )
+
+
+def _served(profile: Profile) -> Engine:
+    from aura_core.engines.checkpoint import pixel_config, settings
+    from aura_core.engines.openai import OpenAIEngine, ServerConfig
+
+    bias = profile.silent_bias
+    if bias is None and profile.silence == "token":
+        bias = settings(profile.checkpoint).get("silent_bias")
+    try:
+        config = ServerConfig(
+            url=_url(profile, "engine"),
+            model=profile.model,
+            key=os.environ.get(KEY),
+            silence=profile.silence,
+            silent_bias=float(bias or 0.0),
+            max_tokens=profile.max_tokens,
+            pixels=pixel_config(profile.checkpoint, profile.max_pixels),
+        )
+    except ValueError as error:
+        raise EngineError(str(error)) from error
+    engine = OpenAIEngine(config)
+    engine.probe()
+    return engine
+
+
+def build_asr(profile: Profile) -> Asr | None:
+    """The profile's speech recognition, not started yet; None if it has none."""
+    if profile.asr == "none":
+        return None
+    if profile.asr == "openai":
+        from aura_core.speech.openai_asr import OpenAiAsr
+
+        return OpenAiAsr(_url(profile, "asr"), profile.asr_model, profile.language, os.environ.get(KEY))
+    from aura_core.speech.asr import EmbeddedAsr
+    from aura_core.speech.grammar import Vocabulary
+
+    return EmbeddedAsr(Vocabulary.from_checkpoint(profile.checkpoint))
+
+
+def build_tts(profile: Profile) -> Tts | None:
+    """The profile's voice, not started yet; None if it has none. Raises TtsError, in one line."""
+    from aura_core.speech.tts import EmbeddedTts, TtsError
+
+    if profile.tts == "none":
+        return None
+    if profile.tts == "embedded":
+        return EmbeddedTts()
+    from aura_core.speech.openai_tts import OpenAiTts, cloned
+
+    try:
+        extra = cloned(Path(profile.voice_sample), profile.voice_text) if profile.voice_sample else None
+    except OSError as error:
+        raise TtsError(f"the voice's sample {profile.voice_sample}: {error.strerror}") from error
+    language, key = _LANGUAGES.get(profile.language or ""), os.environ.get(KEY)
+    return OpenAiTts(_url(profile, "tts"), profile.tts_model, profile.voice, language, extra, api_key=key)
+
+
+def _url(profile: Profile, part: str) -> str:
+    url = getattr(profile, f"{part}_url")
+    if url is None:
+        raise ValueError(f"the profile {profile.name} has no {part}_url: its servers were not started")
+    return url
 
 
 def _shown(value: object) -> str:

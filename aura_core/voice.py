@@ -26,7 +26,7 @@ from aura_core.speech.asr import Asr, Transcript
 from aura_core.speech.grammar import HUSH
 from aura_core.speech.playback import AudioPiece, Playback
 from aura_core.speech.sentences import Sentence, Sentences
-from aura_core.speech.tts import Tts
+from aura_core.speech.tts import Tts, TtsError
 from aura_core.speech.vad import VadEvent
 
 __all__ = ["AudioPiece", "Voice", "VoiceConfig", "VoiceMetrics"]
@@ -130,6 +130,8 @@ class Voice:
         self._waiting: asyncio.Queue[tuple[int, int, Sentence, float]] = asyncio.Queue(self.config.max_sentences)
         self._to_say = 0  # sentences that wait, and the one being made
         self._newest: int | None = None  # chunk of the newest reply, the one that the session would cut
+        self._saying: asyncio.Timeout | None = None  # what is being made into sound ends when this is cut short
+        self._trouble = ""  # the voice's last failure: told once, not with every sentence
         self._moved = asyncio.Event()
         self._speaker = asyncio.create_task(self._speak(), name="voice")
 
@@ -303,6 +305,9 @@ class Voice:
     def _interrupt(self) -> None:
         """Stop what is being said, and tell the session how much of it was heard."""
         self._epoch += 1
+        if self._saying is not None:  # a server that is slow to send the next piece must not hold up what comes after
+            self._saying.reschedule(self._loop.time())
+            self._saying = None
         self._cut, self._reply = self._reply, None
         self._clear()
         heard = self._playback.drop(self._newest)
@@ -319,31 +324,39 @@ class Voice:
                 if epoch == self._epoch:
                     first = partial(self._first_sound, since) if (epoch, reply) != last else None
                     last = (epoch, reply)
-                    await self._say(epoch, reply, sentence, first)
+                    async with asyncio.timeout(None) as self._saying:
+                        await self._say(epoch, reply, sentence, first)
+                    self._trouble = ""
             except TimeoutError:
-                self._report(f"The voice made no sound within {self.config.tts_timeout:g} s.")
+                if epoch == self._epoch:
+                    self._lament(f"The voice made no sound within {self.config.tts_timeout:g} s.")
             except Exception as error:
-                self._fail("The voice failed", error)
+                log.warning("the voice failed", exc_info=None if isinstance(error, TtsError) else error)
+                self._lament(f"The voice failed: {_one_line(error)}")
             finally:
+                self._saying = None
                 self._to_say -= 1
                 self._waiting.task_done()
 
     async def _say(self, epoch: int, reply: int, sentence: Sentence, first: Callable[[], None] | None) -> None:
         assert self._tts is not None
         line = self._playback.begin(reply, sentence.shown)
-        if sentence.spoken:
-            async with aclosing(self._tts.stream(sentence.spoken)) as sound:
-                while (pcm := await asyncio.wait_for(anext(sound, None), self.config.tts_timeout)) is not None:
-                    await self._leave_room(epoch)
-                    if epoch != self._epoch:
-                        return
-                    piece = self._playback.add(line, pcm, self._tts.rate)
-                    if not self._playback.held:
-                        self._play(piece)
-                    if first is not None:
-                        first()
-                        first = None
-        line.complete = True
+        try:
+            if sentence.spoken:
+                async with aclosing(self._tts.stream(sentence.spoken)) as sound:
+                    while (pcm := await asyncio.wait_for(anext(sound, None), self.config.tts_timeout)) is not None:
+                        await self._leave_room(epoch)
+                        if epoch != self._epoch:
+                            return
+                        piece = self._playback.add(line, pcm, self._tts.rate)
+                        if not self._playback.held:
+                            self._play(piece)
+                        if first is not None:
+                            first()
+                            first = None
+            line.complete = True
+        finally:
+            line.over = True
 
     async def _leave_room(self, epoch: int) -> None:
         """Wait until not too much is ahead of the listener. While the voice is held that may be a while."""
@@ -357,6 +370,16 @@ class Voice:
     def _first_sound(self, since: float) -> None:
         self.metrics.tts_ttfa.append(1000 * (self._clock() - since))
 
+    def _lament(self, trouble: str) -> None:
+        """Tell of a failure to speak, unless the sentence before failed the same way."""
+        if trouble != self._trouble:
+            self._report(trouble)
+        self._trouble = trouble
+
     def _fail(self, what: str, error: Exception) -> None:
         log.warning("%s", what, exc_info=error)
-        self._report(f"{what}: {' '.join(str(error).split()) or type(error).__name__}")
+        self._report(f"{what}: {_one_line(error)}")
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split()) or type(error).__name__

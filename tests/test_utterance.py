@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from aura_core.engines.utterance import Utterance
+from aura_core.engines.utterance import TextUtterance, Utterance
 
 
 class Letters:
@@ -67,3 +67,38 @@ def test_utterance_ends_at_its_longest() -> None:
     assert "".join(utterance.add(token) for token in b"abc") == "abc"
     assert utterance.done
     assert not utterance.silent
+
+
+@pytest.mark.parametrize(
+    ("pieces", "deltas"),
+    [
+        ([], []),
+        ([" ", "..."], []),
+        (["<|silent|>"], []),
+        (["<", "|", "silent", "|>", " and more"], []),
+        (["Hi", "<|im_end|>"], ["Hi"]),
+        (["Hi<|im", "_end|>", "no"], ["Hi"]),
+        (["a", "  b", " \n"], ["a", "  b"]),
+        (["1 <", " 2 <|", "x"], ["1", " < 2", " <|x"]),
+        (["so <b"], ["so", " <b"]),
+    ],
+)
+def test_text_utterance(pieces: list[str], deltas: list[str]) -> None:
+    utterance = TextUtterance()
+    given = [utterance.add(piece) for piece in pieces if not utterance.done]
+    given.append(utterance.end())
+    assert "".join(given) == "".join(deltas)
+    assert utterance.done
+    assert utterance.silent == (not deltas)
+    with pytest.raises(ValueError, match="over"):
+        utterance.add("more")
+
+
+def test_text_utterance_waits_only_so_long_for_the_first_word() -> None:
+    utterance = TextUtterance()
+    taken = 0
+    while not utterance.done:
+        assert utterance.add(".") == ""
+        taken += 1
+    assert utterance.silent
+    assert taken < 20

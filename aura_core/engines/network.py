@@ -21,6 +21,7 @@ from transformers.cache_utils import DynamicCache
 from transformers.utils import logging as transformers_logging
 
 from aura_core.engines.base import EngineError
+from aura_core.engines.checkpoint import settings
 from aura_core.pixels import PixelConfig, to_patches
 
 #: Files of a hub repository that are fetched: settings, tokenizer, weights. No pickles, no code.
@@ -78,7 +79,7 @@ class Network:
                 raise ValueError(f"{len(missing)} weights are missing, the first is {missing[0]}")
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
             self.pixels = PixelConfig.from_checkpoint(folder)
-            self.settings = _settings(folder)
+            self.settings = settings(folder)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
             reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
             raise EngineError(f"{folder} is not a usable Qwen3-VL checkpoint: {reason}") from error
@@ -135,12 +136,6 @@ class Network:
             deepstack_visual_embeds=deepstack,
         )
         return self.model.lm_head(output.last_hidden_state[0, -1]).float()
-
-
-def _settings(folder: Path) -> dict:
-    """The checkpoint's own `aura.json` (`silent_bias`, vocabulary), if it has one."""
-    path = folder / "aura.json"
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
 
 class _quiet_unless_watched:

@@ -1,9 +1,9 @@
 """Sound -> question.
 
-`Asr` is the contract; `EmbeddedAsr` needs no download: PocketSphinx with a grammar of what can be asked, English,
-good for the nano model's small language and poor for anything else. It runs as a process of its own, because decoding
-holds Python's global lock for hundreds of milliseconds, in which a live session would neither see nor speak. A process
-can also be stopped for good when it takes too long.
+`Asr` is the contract; `openai_asr` keeps it with any server. `EmbeddedAsr` needs no download: PocketSphinx with a
+grammar of what can be asked, English, good for the nano model's small language and poor for anything else. It runs as
+a process of its own, because decoding holds Python's global lock for hundreds of milliseconds, in which a live session
+would neither see nor speak. A process can also be stopped for good when it takes too long.
 """
 
 from __future__ import annotations
@@ -34,6 +34,19 @@ class AsrError(RuntimeError):
 class Asr(Protocol):
     """Speech recognition of whole utterances."""
 
+    @property
+    def about(self) -> str:
+        """What it does and where, as the rest of a sentence for the user."""
+        ...
+
+    async def start(self) -> None:
+        """Get ready what takes time. Raises AsrError."""
+        ...
+
+    async def close(self) -> None:
+        """Free everything."""
+        ...
+
     async def transcribe(self, pcm: np.ndarray) -> Transcript:
         """What is said in `pcm` (int16 (N,), 16 kHz mono). What was not understood is an empty transcript with a
         reason, not an error. Raises AsrError. May be cancelled."""
@@ -46,6 +59,8 @@ class EmbeddedAsr:
     Start it beforehand (`start`, or `async with`), else the first utterance waits for it, a second or two. `timeout`
     is for one utterance, in seconds, the waiting for others not included.
     """
+
+    about = "understands simple spoken English on this machine"
 
     def __init__(
         self, vocabulary: Vocabulary | None = None, timeout: float = 15.0, start_timeout: float = 60.0

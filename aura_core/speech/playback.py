@@ -12,8 +12,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from aura_core.speech.sentences import weight
+
 #: Seconds a player may be late before it is taken for gone.
 _PATIENCE = 3.0
+#: How long a letter sounds, in ms, as long as the voice's own pace is not known.
+_PACE = 65.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,6 +47,8 @@ class Line:
     pieces: list[AudioPiece] = field(default_factory=list)
     ms: float = 0.0
     complete: bool = False
+    over: bool = False
+    """No more sound of it will come, be it complete or not: the voice broke down in its middle, say."""
 
 
 class Playback:
@@ -139,11 +145,20 @@ class Playback:
         for line in self._lines:
             whole = line.complete and left >= line.ms
             if line.reply == reply:
-                text += line.shown if whole else _first_words(line.shown, left / line.ms if line.ms else 0.0)
-            if not whole:
+                text += line.shown if whole else _first_words(line.shown, min(left, line.ms) / self._length(line))
+            if left < line.ms or not (line.complete or line.over):
                 break
             left -= line.ms
         return text.rstrip()
+
+    def _length(self, line: Line) -> float:
+        """How long a line is or, while its sound is still coming in, will be at the pace of the others; in ms."""
+        if line.complete:
+            return line.ms or 1.0
+        said = [other for other in self._lines if other.complete and other.ms > 0]
+        letters = sum(weight(other.shown) for other in said)
+        pace = sum(other.ms for other in said) / letters if letters else _PACE
+        return max(line.ms, pace * weight(line.shown), 1.0)
 
 
 def _first_words(text: str, share: float) -> str:

@@ -89,9 +89,9 @@ class Sentences:
             end += len(piece)
             ends.append(end)
         if not self._begun:
-            ends += [m.end() for m in _CLAUSE_END.finditer(text) if _weight(text[: m.end()]) >= _CLAUSE]
+            ends += [m.end() for m in _CLAUSE_END.finditer(text) if weight(text[: m.end()]) >= _CLAUSE]
         for end in sorted(ends):
-            if end <= MAX_LENGTH and _weight(text[:end]) >= _SHORT and not _open(text[:end]):
+            if end <= MAX_LENGTH and weight(text[:end]) >= _SHORT and not _open(text[:end]):
                 return end
         if len(text) <= MAX_LENGTH:
             return 0
@@ -110,7 +110,7 @@ def speakable(text: str, line_start: bool = True) -> str:
     return folded if any(c.isalnum() for c in folded) else ""
 
 
-def _weight(text: str) -> int:
+def weight(text: str) -> int:
     """Length in letters as it sounds: a Chinese character takes about as long as three Latin letters."""
     text = text.strip()
     return len(text) + 2 * len(_CJK.findall(text))

@@ -1,8 +1,9 @@
 """Text -> sound, in pieces as they are made.
 
-`Tts` is the contract; `EmbeddedTts` needs no download: eSpeak NG from the `espeakng-loader` package, a small robotic
-voice whose first sound is there in a millisecond. Licence: `libespeak-ng` is GPL-3; it is not part of this project but
-loaded at run time from its own package, and only when this backend is used.
+`Tts` is the contract; `openai_tts` keeps it with any server. `EmbeddedTts` needs no download: eSpeak NG from the
+`espeakng-loader` package, a small robotic voice whose first sound is there in a millisecond. Licence: `libespeak-ng`
+is GPL-3; it is not part of this project but loaded at run time from its own package, and only when this backend is
+used.
 """
 
 from __future__ import annotations
@@ -41,7 +42,20 @@ class Tts(Protocol):
     """Speech synthesis. `rate` is that of the sound it gives, in Hz."""
 
     @property
+    def about(self) -> str:
+        """How it sounds or where it is made, as the rest of a sentence for the user."""
+        ...
+
+    @property
     def rate(self) -> int: ...
+
+    async def start(self) -> None:
+        """Get ready what takes time. Raises TtsError."""
+        ...
+
+    async def close(self) -> None:
+        """Free what belongs to this voice alone."""
+        ...
 
     def stream(self, text: str) -> AsyncGenerator[np.ndarray, None]:
         """The sound of `text` (one sentence): int16 (N,) pieces, mono. Closing the generator aborts the synthesis.
@@ -55,6 +69,8 @@ class EmbeddedTts:
     """eSpeak NG in this process. Any number of voices may be used at a time; the library speaks one text after the
     other. `pace` is in words a minute."""
 
+    about = "has a small robotic voice"
+
     def __init__(self, voice: str = "en-us", pace: int = 165) -> None:
         self.voice = voice
         self.pace = pace
@@ -63,6 +79,12 @@ class EmbeddedTts:
     @property
     def rate(self) -> int:
         return self._espeak.rate
+
+    async def start(self) -> None:
+        """The library was loaded by the constructor: nothing is left to do."""
+
+    async def close(self) -> None:
+        """The library stays loaded, for it is shared: nothing is to be freed."""
 
     async def stream(self, text: str) -> AsyncGenerator[np.ndarray, None]:
         """See `Tts`. Raises ValueError for a text longer than `MAX_TEXT`."""

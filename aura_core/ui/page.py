@@ -13,7 +13,8 @@ import logging
 import os
 import re
 import socket
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,9 @@ from gradio.themes import Base
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from aura_core.profiles import Profile, build_engine
+from aura_core.profiles import Profile, build_asr, build_engine, build_tts, get_profile
 from aura_core.sources.webrtc import WebRTC
-from aura_core.speech.asr import EmbeddedAsr
-from aura_core.speech.grammar import Vocabulary
-from aura_core.speech.tts import EmbeddedTts, TtsError
+from aura_core.speech.tts import TtsError
 from aura_core.speech.vad import Vad, VadError
 from aura_core.ui import PortInUse
 from aura_core.ui.demos import find_demos
@@ -189,21 +188,18 @@ def run(
     asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
 
 
-def load_speech(asr: str = "embedded", tts: str = "embedded", checkpoint: str | None = None) -> Speech:
-    """The backends with these names (as in `Profile`). One that cannot be had is left out, with a line in the log.
-
-    `checkpoint`: the folder that says which words the model knows.
-    """
+def load_speech(profile: Profile | None = None) -> Speech:
+    """The backends of speech of a profile (default: nano's). One that cannot be had is left out, with a log line."""
+    profile = profile or get_profile("nano")
     ears = mouth = None
-    if tts == "embedded":
-        try:
-            mouth = EmbeddedTts()
-        except TtsError as error:
-            log.warning("replies are not spoken: %s", error)
-    if asr == "embedded":
+    try:
+        mouth = build_tts(profile)
+    except TtsError as error:
+        log.warning("replies are not spoken: %s", error)
+    if profile.asr != "none":
         try:
             Vad()  # without it no recognizer would ever be asked
-            ears = EmbeddedAsr(Vocabulary.from_checkpoint(checkpoint) if checkpoint else None)
+            ears = build_asr(profile)
         except VadError as error:
             log.warning("questions cannot be spoken: %s", error)
     return Speech(ears, mouth)
@@ -213,9 +209,9 @@ def describe_speech(speech: Speech) -> str:
     """What the user should know about it, in one line."""
     if speech.asr is None and speech.tts is None:
         return "No speech: type and read."
-    hears = "understands simple spoken English" if speech.asr is not None else "does not listen"
-    speaks = "has a small robotic voice" if speech.tts is not None else "does not speak"
-    return f"Speech on this machine: {hears}, {speaks}."
+    hears = speech.asr.about if speech.asr is not None else "does not listen"
+    speaks = speech.tts.about if speech.tts is not None else "does not speak"
+    return f"Speech: {hears}, {speaks}."
 
 
 def serve(
@@ -228,13 +224,15 @@ def serve(
     demos: Path = DEMOS,
     ssl_certfile: str | None = None,
     ssl_keyfile: str | None = None,
+    start: Callable[[Profile], AbstractContextManager[Profile]] = nullcontext,
 ) -> None:
     """Load the profile's model and serve the page until interrupted; `speech=False` overrides the profile.
 
-    Raises PortInUse (before anything is loaded), EngineError.
+    `start`: a context in which the servers that the profile needs are up. Raises PortInUse (before anything is
+    started or loaded), EngineError, and what `start` raises.
     """
-    with claim_port(host, port) as listener:
-        voices = load_speech(profile.asr, profile.tts, profile.checkpoint) if speech else Speech()
+    with claim_port(host, port) as listener, start(profile) as profile:
+        voices = load_speech(profile) if speech else Speech()
         assistant = Assistant(build_engine(profile), profile.session_config(), voices, find_demos(demos))
         about = {"profile": profile.name, "model": assistant.engine.name, "speech": describe_speech(voices)}
         run(assistant, about, listener, max_sessions, ice_servers, ssl_certfile, ssl_keyfile)

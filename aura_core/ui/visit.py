@@ -23,8 +23,8 @@ from aura_core.sources import ReplayError
 from aura_core.sources.live import Outlet
 from aura_core.sources.replay import replay
 from aura_core.sources.video import Video
-from aura_core.speech.asr import AsrError, EmbeddedAsr, Transcript
-from aura_core.speech.tts import Tts
+from aura_core.speech.asr import Asr, AsrError, Transcript
+from aura_core.speech.tts import Tts, TtsError
 from aura_core.speech.vad import Vad, VadError
 from aura_core.ui.demos import Demo
 from aura_core.voice import AudioPiece, Voice
@@ -41,7 +41,7 @@ CLOSE_TIMEOUT = 8.0
 class Speech:
     """The backends of speech, shared by all visits; without one of them that half is missing."""
 
-    asr: EmbeddedAsr | None = None
+    asr: Asr | None = None
     tts: Tts | None = None
 
 
@@ -55,17 +55,19 @@ class Assistant:
     demos: Mapping[str, Demo] = field(default_factory=dict)
 
     async def open(self) -> None:
-        """Get ready what takes time. A recognizer that does not start is an error of each utterance, not of this."""
-        if self.speech.asr is not None:
+        """Get ready what takes time. Speech that does not start is an error of each utterance, not of this."""
+        for backend, loss in ((self.speech.asr, "no question can be spoken"), (self.speech.tts, "replies stay silent")):
             try:
-                await self.speech.asr.start()
-            except AsrError as error:
-                log.warning("no question can be spoken: %s", error)
+                if backend is not None:
+                    await backend.start()
+            except (AsrError, TtsError) as error:
+                log.warning("%s for now: %s", loss, error)
 
     async def close(self) -> None:
         """Free everything, after the last visit."""
-        if self.speech.asr is not None:
-            await self.speech.asr.close()
+        for backend in (self.speech.asr, self.speech.tts):
+            if backend is not None:
+                await backend.close()
         await self.engine.close()
 
 
