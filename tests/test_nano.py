@@ -35,20 +35,18 @@ def figures() -> dict:
 
 def test_it_is_as_good_as_when_it_was_measured(figures: dict):
     """A little under the model card's figures: a change of the core that spoils the model is seen here."""
-    assert figures["question_accuracy"] >= 0.65
-    assert figures["alert_hit_rate"] >= 0.45
-    assert figures["silence_accuracy"] >= 0.90
+    assert figures["question_accuracy"] >= 0.70
+    assert figures["alert_hit_rate"] >= 0.40
+    assert figures["silence_accuracy"] >= 0.98
     assert figures["acknowledged"] >= 0.95
 
 
-BARS = pytest.mark.xfail(reason="the first checkpoint is not there yet: see its model card", strict=False)
+BARS = pytest.mark.xfail(reason="alerts are the checkpoint's weak side: see its model card", strict=True)
 
 
 @BARS
-def test_the_bars_of_the_first_release(figures: dict):
-    assert figures["question_accuracy"] >= 0.70
+def test_seven_of_ten_alerts_come_in_time(figures: dict):
     assert figures["alert_hit_rate"] >= 0.70
-    assert figures["silence_accuracy"] >= 0.98
 
 
 def said(lines: list[dict]) -> list[tuple[float, str]]:
@@ -87,7 +85,6 @@ def test_a_demo_is_answered_through_the_command_line(name: str):
     assert not missing, json.dumps(said(lines), indent=1)
 
 
-@BARS
 def test_the_count_that_ends_the_demo_is_right():
     folder = ROOT / "assets" / "demos"
     done = app("--replay", folder / "three_kinds.mp4", "--script", folder / "three_kinds.json", "--headless", "--json")
@@ -96,7 +93,6 @@ def test_the_count_that_ends_the_demo_is_right():
     ]
 
 
-@BARS
 def test_a_clip_of_other_things_does_as_well(tmp_path: Path):
     """Rendered on the spot with things that are in no demo."""
 

@@ -124,3 +124,15 @@ def test_features_give_the_same_logits_as_the_whole_model(tmp_path):
         batch = collate([sample], "all", tokenizer.pad_token_id)
         ours, _ = target_logits(model, batch)
     np.testing.assert_allclose(ours, full[batch.index - 1], atol=2e-2)
+
+
+def test_a_stage_with_a_rate_of_its_own_begins_a_new_cycle():
+    stage = SMOKE.streams[0]
+    streams = (dataclasses.replace(stage, steps=300), dataclasses.replace(stage, steps=200, lr=5e-4))
+    config = dataclasses.replace(SMOKE, streams=streams, warmup=100)
+    rates = language.learning_rates(config)
+    assert len(rates) == 500
+    assert max(rates[:300]) == rates[99] == rates[100] == config.lr
+    assert max(rates[300:]) == rates[399] == rates[400] == 5e-4
+    assert rates[299] < 0.06 * config.lr
+    assert rates[300] < rates[299]

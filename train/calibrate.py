@@ -13,7 +13,7 @@ from train.configs import NanoConfig
 from train.features import Film
 from train.language import margins
 
-WANTED_SILENCE = 0.985
+WANTED_SILENCE = 0.98
 
 
 def log_odds(log_p: Sequence[float]) -> np.ndarray:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypedDict
 
 from train.loss import Supervise
 from train.shape import AURA_NANO, QWEN3_VL_8B, ModelShape
@@ -18,16 +19,37 @@ class VisionStage:
 
 @dataclass(frozen=True)
 class StreamStage:
-    """One stage of streaming training; short windows first, because they cost a quarter and teach the same words."""
+    """One stage of streaming training; short windows first, because they cost a quarter and teach the same words.
+
+    A stage with a learning rate of its own begins a new cycle of warm-up and decay.
+    """
 
     steps: int
     batch: int  # streams per process
     window: tuple[int, int]  # N, N'
     question_gaps: tuple[tuple[float, float], ...] = ((1.0, 1.0), (1.0, 2.0), (3.0, 6.0))
     types: tuple[float, float, float] = (0.3, 0.3, 0.4)  # real-time, proactive, multi-response
-    standing: int = 5
+    standing: tuple[int, ...] = (5,)  # requests that may wait at a time, drawn for every stream
     foresight: float = 0.9
     busy: float = 0.5  # how often a film full of events is taken: they are what alerts are learned from
+    lr: float | None = None
+
+
+class _Draw(TypedDict):
+    question_gaps: tuple[tuple[float, float], ...]
+    types: tuple[float, float, float]
+    standing: tuple[int, ...]
+    foresight: float
+    busy: float
+
+
+UNASKED = _Draw(
+    question_gaps=((1.0, 3.0), (3.0, 8.0), (5.0, 12.0)),
+    types=(0.5, 0.25, 0.25),
+    standing=(0, 1, 1, 2, 2, 3),
+    foresight=0.65,
+    busy=0.6,
+)
 
 
 @dataclass(frozen=True)
@@ -43,6 +65,9 @@ class NanoConfig:
         StreamStage(steps=2200, batch=8, window=(6, 6)),
         StreamStage(steps=600, batch=5, window=(14, 8)),
         StreamStage(steps=400, batch=3, window=(30, 15)),
+        # So far nearly everything that happened was asked for. Now most of it is not, and silence is learned.
+        StreamStage(steps=400, batch=5, window=(14, 8), lr=1e-3, **UNASKED),
+        StreamStage(steps=250, batch=3, window=(30, 15), **UNASKED),
     )
     lr: float = 2e-3
     warmup: int = 100

@@ -54,6 +54,18 @@ def change_loss(
     return probes.loss(batch.ids == model.config.video_token_id, rows, places, labels, use)
 
 
+def learning_rates(config: NanoConfig) -> list[float]:
+    """The learning rate of every step of all stages."""
+    cycles: list[tuple[float, int]] = []
+    for stage in config.streams:
+        if stage.lr is not None or not cycles:
+            cycles.append((stage.lr or config.lr, stage.steps))
+        else:
+            peak, steps = cycles[-1]
+            cycles[-1] = peak, steps + stage.steps
+    return [learning_rate(step, steps, peak, config.warmup) for peak, steps in cycles for step in range(steps)]
+
+
 def average_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
     """Mean over processes, in one message."""
     if not dist.is_initialized():
@@ -86,12 +98,13 @@ def train_streams(
     first = load_state(out / "stream.pt", state)
     builder = film_builder(tokenizer)
     stages: list[StreamStage] = [stage for stage in config.streams for _ in range(stage.steps)]
+    rates = learning_rates(config)
     started = saved = time.monotonic()
     for step in range(first, len(stages)):
         stage = stages[step]
         samples = [draw_sample(films, stage, builder, (config.seed, step, rank, i), busy) for i in range(stage.batch)]
         batch = collate(samples, config.supervise, tokenizer.pad_token_id)
-        optimizer.set_lr(learning_rate(step, len(stages), config.lr, config.warmup))
+        optimizer.set_lr(rates[step])
         with torch.autocast("cpu", dtype=torch.bfloat16):  # a quarter faster where there is AMX
             logits, labels = target_logits(model, batch)
         loss = weighted_loss(logits.float(), labels, batch.weight, stage.batch)

@@ -90,8 +90,9 @@ def draw_sample(
     film = chosen[int(rng.integers(len(chosen)))]
     length = len(film.features)
     gap = stage.question_gaps[int(rng.integers(len(stage.question_gaps)))]
+    standing = stage.standing[int(rng.integers(len(stage.standing)))]
     questions = draw_questions(
-        film.scene, int(rng.integers(2**31)), gap, stage.types, stage.standing, foresight=stage.foresight
+        film.scene, int(rng.integers(2**31)), gap, stage.types, standing, foresight=stage.foresight
     )
     n, n_extra = stage.window
     end = int(rng.integers(min(n, length), length + 1))
