@@ -10,6 +10,7 @@ import argparse
 import asyncio
 import contextlib
 import io
+import json
 import logging
 import math
 import os
@@ -23,6 +24,7 @@ from aura_core.deployment import running
 from aura_core.engines.base import EngineError
 from aura_core.presets import PRESETS
 from aura_core.profiles import PROFILES, Profile, build_engine, get_profile
+from aura_core.recording import RecordingError
 from aura_core.services import ServiceError
 from aura_core.sources import ReplayError
 from aura_core.sources.script import Ask, load_script, parse_ask
@@ -30,10 +32,11 @@ from aura_core.sources.script import Ask, load_script, parse_ask
 EXIT_CODES = """\
 exit codes of a headless replay:
   0    the whole video was replayed (a question after its end is reported as an error line, but is no failure)
-  1    something failed: the video, the script, the checkpoint, a decision, writing the output
+  1    something failed: the video, the script, the checkpoint, a decision, writing the output or the recording
   2    wrong usage
   130  interrupted with Ctrl-C
   141  the reader of the output went away (as in `| head`)
+a recording that is run again ends with 0 only when every decision is the same
 """
 
 
@@ -103,6 +106,29 @@ def build_parser() -> Parser:
         metavar="1|max",
         help="1 is the pace of life, max as fast as the model decides (default: max)",
     )
+    record = parser.add_argument_group("recording", "written down as it happens; it holds what the camera saw")
+    record.add_argument(
+        "--record",
+        type=Path,
+        metavar="PATH",
+        help="a new file with --headless; else a folder, a file for every session",
+    )
+    record.add_argument(
+        "--record-limit",
+        type=_above_zero,
+        default=500.0,
+        metavar="MB",
+        help="largest recording or folder (default: 500)",
+    )
+    record.add_argument(
+        "--record-days", type=_above_zero, default=30.0, metavar="DAYS", help="remove older ones from it (default: 30)"
+    )
+    record.add_argument(
+        "--replay-recording",
+        type=Path,
+        metavar="FILE",
+        help="run a recording again, on its own model or on --checkpoint; show the first decision that differs",
+    )
     return parser
 
 
@@ -112,10 +138,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     if options.headless and options.replay is None:
         parser.error("--headless needs --replay VIDEO")
+    again = options.replay_recording is not None
+    if again and (options.headless or options.record):
+        parser.error("--replay-recording goes with neither --headless nor --record")
     for flag in ("replay", "ask", "script", "json"):
-        if getattr(options, flag) and not options.headless:
+        if getattr(options, flag) and not options.headless and not (again and flag == "json"):
             parser.error(f"--{flag} needs --headless")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    if options.record is not None and not options.headless and options.record.exists() and not options.record.is_dir():
+        parser.error(f"{options.record} is not a folder")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
@@ -124,11 +155,24 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ValueError as error:
         parser.error(str(error))
     try:
+        if again:
+            return replay_recording(options)
         if options.headless:
             return headless(profile, options)
         from aura_core.ui.page import serve
 
-        serve(profile, options.host, options.port, start=lambda profile: started(profile, options))
+        recordings = None
+        if options.record is not None:
+            from aura_core.recording.folder import Recordings
+
+            recordings = Recordings(options.record, _bytes(options.record_limit), options.record_days)
+        serve(
+            profile,
+            options.host,
+            options.port,
+            start=lambda profile: started(profile, options),
+            recordings=recordings,
+        )
         return 0
     except KeyboardInterrupt:
         return 130
@@ -139,7 +183,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except ServiceError as error:
         print(*error.tail, sep="\n", end="\n" if error.tail else "", file=sys.stderr)
         reason = str(error)
-    except (ReplayError, EngineError, ValueError) as error:
+    except (ReplayError, RecordingError, EngineError, ValueError) as error:
         reason = str(error)
     except OSError as error:
         reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
@@ -173,6 +217,8 @@ def headless(profile: Profile, options: argparse.Namespace) -> int:
     from aura_core.sources.video import Video
 
     asks: list[Ask] = options.ask + (load_script(options.script) if options.script else [])
+    if options.record is not None and options.record.exists():
+        raise RecordingError(f"{options.record} is there already; a recording never overwrites")
     video = Video.open(options.replay)
     out = sys.stdout
     if isinstance(out, io.TextIOWrapper):  # the encoding of JSON, wherever this runs
@@ -181,8 +227,40 @@ def headless(profile: Profile, options: argparse.Namespace) -> int:
     with contextlib.redirect_stdout(sys.stderr), started(profile, options) as profile:
         engine = build_engine(profile)
         printer = Printer(out, options.json, video.duration)
-        replayed = run_headless(engine, profile.session_config(), video, asks, options.speed, printer)
+        recorder = None
+        if options.record is not None:
+            from aura_core.recording.header import describe
+            from aura_core.recording.writer import Recorder
+
+            header = describe(profile.session_config(), engine.name, profile)
+            recorder = Recorder(options.record, header, _bytes(options.record_limit), getattr(engine, "fit", None))
+        replayed = run_headless(engine, profile.session_config(), video, asks, options.speed, printer, recorder)
         return 0 if asyncio.run(replayed) else 1
+
+
+def replay_recording(options: argparse.Namespace) -> int:
+    """Run `options.replay_recording` again, on its own model or as the flags change it; 0 if all is the same."""
+    from tqdm import tqdm
+
+    from aura_core.recording.rerun import rerun
+
+    flags = {"checkpoint": options.checkpoint, "engine_url": options.engine_url, "model": options.engine_model}
+    if options.engine_url is not None:
+        flags["engine"] = "openai"
+    out = sys.stdout
+    if isinstance(out, io.TextIOWrapper):
+        out.reconfigure(encoding="utf-8", errors="backslashreplace")
+    hidden = True if options.json else None
+    with contextlib.redirect_stdout(sys.stderr), tqdm(unit=" decisions", leave=False, disable=hidden) as bar:
+        report = rerun(
+            options.replay_recording,
+            start=lambda profile: started(profile, options),
+            listen=lambda outcome: bar.update(),
+            **flags,
+        )
+    lines = [json.dumps(report.as_json(), ensure_ascii=False)] if options.json else report.lines()
+    print("\n".join(lines), file=out, flush=True)
+    return 0 if report.same else 1
 
 
 def _ask(text: str) -> Ask:
@@ -202,6 +280,20 @@ def _speed(text: str) -> float | None:
     if not 0 < speed < math.inf:
         raise argparse.ArgumentTypeError(f"expected max or a number above 0, not {text!r}")
     return speed
+
+
+def _above_zero(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not 0 < value < math.inf:
+        raise argparse.ArgumentTypeError(f"expected a number above 0, not {text!r}")
+    return value
+
+
+def _bytes(megabytes: float) -> int:
+    return int(megabytes * (1 << 20))
 
 
 def _port(text: str) -> int:

@@ -25,11 +25,14 @@ class Decision:
     """A generation over `messages`; `speak` gets the reply's pieces as they come. Run it once."""
 
     def __init__(self, engine: EngineSession, messages: Sequence[Message], speak: Callable[[str], None]) -> None:
+        self.messages = messages
         self.text = ""
         """Everything generated so far."""
         self.spoken = False
         """Whether any of it went out; if not, the decision is silence."""
         self.interrupted = False
+        self.late = False
+        """Whether time ran out: a failure of this machine at this moment."""
         self.failure: str | None = None
         """What went wrong, in one line."""
         self.ttft_ms = 0.0
@@ -39,7 +42,6 @@ class Decision:
         self.stats = StepStats()
         """What the engine measured itself."""
         self._engine = engine
-        self._messages = messages
         self._speak = speak
         self._heard: str | None = None
         self._task: asyncio.Task[None] | None = None
@@ -57,14 +59,14 @@ class Decision:
         self._task = asyncio.create_task(self._read(started), name="generation")
         try:
             await asyncio.wait({self._task}, timeout=timeout)
-            late = not self._task.done()
+            self.late = not self._task.done() and not self.interrupted
         finally:
             self._over = True  # an engine that does not stop must not be heard any more
             await stop(self._task, abort_timeout)
             self.step_ms = (time.perf_counter() - started) * 1000
         if self.interrupted:
             return
-        if late:
+        if self.late:
             self.failure = f"the model took longer than {timeout:g} s"
         elif self._task.cancelled():
             self.failure = "the engine gave up"
@@ -79,7 +81,7 @@ class Decision:
             self._task.cancel()
 
     async def _read(self, started: float) -> None:
-        async with aclosing(self._engine.generate(self._messages, self.stats)) as deltas:
+        async with aclosing(self._engine.generate(self.messages, self.stats)) as deltas:
             async for delta in deltas:
                 if self._over:
                     return

@@ -16,7 +16,9 @@ from tqdm import tqdm
 
 from aura_core.engines.base import Engine
 from aura_core.events import Error, Event, Question, Reply, Silent, Skipped
-from aura_core.session import Session, SessionConfig
+from aura_core.recording.session import open_session
+from aura_core.recording.writer import Recorder
+from aura_core.session import SessionConfig
 from aura_core.sources.replay import Ask, replay
 from aura_core.sources.video import Video
 
@@ -90,8 +92,11 @@ async def run_headless(
     asks: Sequence[Ask],
     speed: float | None,
     printer: Printer,
+    recorder: Recorder | None = None,
 ) -> bool:
     """Replay `video` (see `replay` for `asks` and `speed`) on `engine`, then close it; True if every decision was made.
+
+    With a `recorder` the session is recorded; True then also means that the recording is whole.
 
     A question after the end of the video is reported as an error line, but is no failure. Raises ReplayError when the
     video cannot be read to its end, and the OSError that kept `printer` from writing.
@@ -107,7 +112,7 @@ async def run_headless(
     assert me is not None
     printer.on_failure = me.cancel
     try:
-        async with Session(engine.open(), config, listen) as session:
+        async with open_session(engine.open(), config, listen, recorder=recorder) as session:
             await replay(session, video, asks, speed, report=printer)
     except asyncio.CancelledError:
         if printer.failed is None:

@@ -66,7 +66,7 @@ class _Asked:
 
 
 @dataclass(eq=False)
-class _Waiting:
+class Waiting:
     """A chunk on its way to a decision."""
 
     chunk: Chunk
@@ -101,8 +101,8 @@ class Session:
         self._last_frame = 0.0
         self._count = 0
         self._pending: deque[_Asked] = deque()  # questions that wait for a chunk
-        self._queue: deque[_Waiting] = deque()  # bounded by skipping: what is skipped takes no time
-        self._newest: _Waiting | None = None
+        self._queue: deque[Waiting] = deque()  # bounded by skipping: what is skipped takes no time
+        self._newest: Waiting | None = None
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
@@ -208,9 +208,13 @@ class Session:
 
     async def close(self, t: float | None = None, drain: bool = True) -> None:
         """End the stream at `t` (default: the newest time seen). Without `drain` what still waits is not decided."""
-        if self._closing:
-            return
-        self._now = t = max(self._now, t or 0.0)
+        if not self._closing:
+            self._end(max(self._now, t or 0.0), drain)
+            await self._finish(self._now, drain)
+
+    def _end(self, t: float, drain: bool) -> None:
+        """Nothing comes in any more: the part of closing that changes what will be decided."""
+        self._now = t
         if drain:
             for chunk in self._chunker.advance(t):
                 self._put(chunk)
@@ -218,6 +222,8 @@ class Session:
                 self._put(chunk)
         self._closing = True
         self._wake.set()
+
+    async def _finish(self, t: float, drain: bool) -> None:
         if self._worker is not None:
             if drain:
                 step = self.config.step_timeout + self.config.abort_timeout
@@ -235,7 +241,7 @@ class Session:
 
     def _put(self, chunk: Chunk) -> None:
         """Queue a closed chunk, with the oldest question that waits for one; skip what is too much."""
-        self._newest = _Waiting(chunk, self._pending.popleft() if self._pending else None)
+        self._newest = Waiting(chunk, self._pending.popleft() if self._pending else None)
         self._queue.append(self._newest)
         waiting = [item for item in self._queue if not item.skip]
         plain = [item for item in waiting[:-1] if item.asked is None]
@@ -261,13 +267,17 @@ class Session:
                 self._wake.clear()
                 await self._prewarm()
                 if not self._queue:
-                    self._settled.set()
+                    self._rest()
                     await self._wake.wait()  # no time-out: a stream may stand still; close() wakes it
         except Exception as error:
             self._emit(events.Error(self._now, f"the session stopped: {one_line(error)}"))
             raise
         finally:
             self._settled.set()
+
+    def _rest(self) -> None:
+        """Every chunk so far has been decided, and what can be computed ahead is."""
+        self._settled.set()
 
     async def _prewarm(self) -> None:
         """In idle time, have a part of the prompt after the next cut computed, an equal share after every turn.
@@ -291,7 +301,7 @@ class Session:
 
     # A turn
 
-    async def _take_turn(self, item: _Waiting) -> None:
+    async def _take_turn(self, item: Waiting) -> None:
         chunk, asked, t = item.chunk, item.asked, item.chunk.end
         for request in self._requests.expire(t):
             self._unwatch(t, request, "expired")

@@ -7,8 +7,10 @@ prompt cheaper, but no state that changes an answer: the messages say everything
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
+
+import numpy as np
 
 from aura_core.context import Message
 
@@ -35,6 +37,8 @@ class StepStats:
     """From the first generated token to the last."""
     prewarmed: bool = False
     """The prefix had been computed ahead of time by `prewarm`."""
+    prompt: np.ndarray | None = field(default=None, repr=False, compare=False)
+    """The prompt itself, int64 token ids (T,), from engines that build it."""
 
 
 class EngineSession(Protocol):

@@ -23,6 +23,7 @@ from aura_core.engines.base import EngineError, StepStats
 from aura_core.engines.network import Network, resolve_checkpoint
 from aura_core.engines.prefix import PrefixMemory
 from aura_core.engines.utterance import Utterance
+from aura_core.pixels import resize
 from aura_core.prompt import PromptBuilder
 
 _Result = TypeVar("_Result")
@@ -88,6 +89,14 @@ class LocalEngine:
         self.closed = True
         # Nothing queued is cancelled: to its caller that would look like being cancelled itself.
         await asyncio.to_thread(self._worker.shutdown)
+
+    def fit(self, frames: np.ndarray) -> np.ndarray:
+        """Frames (T, H, W, 3) at the size at which the model sees them; seeing these instead is the same."""
+        return resize(frames, self.network.pixels)
+
+    def decode(self, ids: np.ndarray) -> str:
+        """A prompt as text, control tokens included."""
+        return str(self.network.tokenizer.decode(ids.tolist(), clean_up_tokenization_spaces=False))
 
     async def run(self, work: Callable[[], _Result]) -> _Result:
         """Do some work in the worker thread, after all that was asked for before.
@@ -169,6 +178,7 @@ class LocalSession:
         begun = time.perf_counter()
         prompt = self._engine.builder.build(messages)
         built = time.perf_counter()
+        stats.prompt = prompt.ids
         stats.queue_ms = (begun - called) * 1e3
         stats.prefill_ms += (built - begun) * 1e3
         logits = self.memory.prefill(prompt, stats)

@@ -18,6 +18,12 @@ import numpy as np
 
 from aura_core.engines.base import Engine
 from aura_core.events import Event
+from aura_core.profiles import Profile
+from aura_core.recording import RecordingError
+from aura_core.recording.folder import Recordings
+from aura_core.recording.header import describe
+from aura_core.recording.session import open_session
+from aura_core.recording.writer import Recorder
 from aura_core.session import Session, SessionConfig
 from aura_core.sources import ReplayError
 from aura_core.sources.live import Outlet
@@ -53,6 +59,17 @@ class Assistant:
     config: SessionConfig = field(default_factory=SessionConfig)
     speech: Speech = field(default_factory=Speech)
     demos: Mapping[str, Demo] = field(default_factory=dict)
+    recordings: Recordings | None = None
+    """Where sessions are recorded; None: nowhere."""
+    profile: Profile | None = None
+    """What a recording says the model was."""
+
+    def record(self) -> Recorder | None:
+        """Begin the recording of a session, if they are recorded. Raises RecordingError."""
+        if self.recordings is None:
+            return None
+        header = describe(self.config, self.engine.name, self.profile)
+        return self.recordings.open(header, getattr(self.engine, "fit", None))
 
     async def open(self) -> None:
         """Get ready what takes time. Speech that does not start is an error of each utterance, not of this."""
@@ -85,6 +102,7 @@ class Visit:
         self._listening = False
         self._demo: Demo | None = None
         self._replay: asyncio.Task[None] | None = None
+        self._recorder: Recorder | None = None
 
     @property
     def now(self) -> float | None:
@@ -116,6 +134,7 @@ class Visit:
         `watch` (`demo`: a recording's name, or null for the camera), `ask` (`text`, `standing`), `stop` (`request`),
         `hush` stops talking, `clear` starts over with a fresh session.
         """
+        self._note("page", str(message.get("type"))[:40])
         match message.get("type"):
             case "watch":
                 await self._watch(self._find_demo(message.get("demo")))
@@ -161,13 +180,29 @@ class Visit:
         await self.close()
         video = None if demo is None else await self._open(demo)
         self._demo = demo
-        session = Session(self._assistant.engine.open(), self._assistant.config, self._emit, lambda: self.now or 0.0)
+        self._recorder = await self._record()
+        session = open_session(
+            self._assistant.engine.open(), self._assistant.config, self._emit, lambda: self.now or 0.0, self._recorder
+        )
         self._voice = self._open_voice(session)
-        self._outlet.send({"type": "started", "demo": demo.name if demo else None})
+        recording = self._recorder is not None
+        self._outlet.send({"type": "started", "demo": demo.name if demo else None, "recording": recording})
         self._started = self._clock()
         self._session = await session.__aenter__()
         if demo is not None and video is not None:
             self._replay = asyncio.create_task(self._show(session, demo, video), name="demo")
+
+    async def _record(self) -> Recorder | None:
+        try:
+            return await asyncio.to_thread(self._assistant.record)
+        except RecordingError as error:
+            self._report(f"This is not recorded: {error}")
+            return None
+
+    def _note(self, what: str, text: str) -> None:
+        """Write down what the session itself does not get to see."""
+        if self._recorder is not None:
+            self._recorder.put("note", t=self.now, what=what, text=text)
 
     def _open_voice(self, session: Session) -> Voice | None:
         asr, tts = self._assistant.speech.asr, self._assistant.speech.tts
@@ -236,6 +271,7 @@ class Visit:
 
     def _heard(self, transcript: Transcript) -> None:
         """An accepted transcript becomes a question; of the others the user should know why not."""
+        self._note("speech", transcript.text or f"({transcript.why})")
         if not transcript.text:
             self._outlet.send({"type": "unheard", "text": transcript.why})
 
