@@ -1,6 +1,7 @@
 """`python -m evals timeliness|streamingbench|ovobench|omnimmi|score|tables`: plays, scores and compares."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 
@@ -14,7 +15,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for room in (timeliness_command, run, score, tables):
         room.add_command(commands)
     args = parser.parse_args(arguments)
-    return args.run(args)
+    try:
+        return args.run(args)
+    except BrokenPipeError:
+        # the interpreter flushes standard output once more when it ends
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 141
 
 
 if __name__ == "__main__":

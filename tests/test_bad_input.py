@@ -59,7 +59,7 @@ def test_a_useless_video(tmp_path: Path, make: Callable[[Path], Path], says: str
         (("--port", "99999"), "argument --port: expected a number from 1 to 65535"),
         (("--profile", "none"), "argument --profile: invalid choice"),
         (("--checkpoint", ""), "checkpoint must not be empty"),
-        (("--record", "x"), "unrecognized arguments"),
+        (("--remember", "x"), "unrecognized arguments"),
     ],
 )
 def test_wrong_usage(arguments: tuple[str, ...], says: str) -> None:

@@ -3,6 +3,8 @@
 import argparse
 import json
 import re
+import subprocess
+import sys
 from collections import Counter
 from dataclasses import replace
 from fractions import Fraction
@@ -17,6 +19,7 @@ from evals import tables
 from evals.benchmark import Count, Mean, Result
 from evals.consistency import averages, findings, fitting_orders, numerators, own_rules, read, read_row
 from evals.paper import MISSING, OBJECTIVE, OMNIMMI, OVOBENCH, OWN, STREAMINGBENCH, TABLES, Table
+from tests.command_line import ROOT
 
 CHECKED = (STREAMINGBENCH, OVOBENCH, OMNIMMI, OBJECTIVE)
 
@@ -279,3 +282,9 @@ def test_a_result_without_a_name_is_a_usage_error():
     with pytest.raises(SystemExit) as exit_:
         command("--result", "result.json")
     assert exit_.value.code == 2
+
+
+def test_a_reader_that_leaves_early_is_no_traceback():
+    command = f"{sys.executable} -m evals tables | head -1"
+    done = subprocess.run(command, shell=True, cwd=ROOT, capture_output=True, text=True, timeout=120, check=True)
+    assert (done.stdout, done.stderr) == ("## Table 1: StreamingBench\n", "")
