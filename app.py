@@ -271,24 +271,16 @@ def _ask(text: str) -> Ask:
 
 
 def _speed(text: str) -> float | None:
-    if text == "max":
-        return None
-    try:
-        speed = float(text)
-    except ValueError:
-        speed = math.nan
-    if not 0 < speed < math.inf:
-        raise argparse.ArgumentTypeError(f"expected max or a number above 0, not {text!r}")
-    return speed
+    return None if text == "max" else _above_zero(text, "max or a number above 0")
 
 
-def _above_zero(text: str) -> float:
+def _above_zero(text: str, wanted: str = "a number above 0") -> float:
     try:
         value = float(text)
     except ValueError:
         value = math.nan
     if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected a number above 0, not {text!r}")
+        raise argparse.ArgumentTypeError(f"expected {wanted}, not {text!r}")
     return value
 
 

@@ -9,6 +9,7 @@ All but `silent` ask the profile's model, or with `:oracle` behind the name the 
 
 import math
 import re
+from abc import ABC, abstractmethod
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from dataclasses import replace
@@ -35,7 +36,7 @@ CAPTION = "What do you see?"
 _NAME = re.compile(r"silent|oracle|(?:(caption-every|recency)-([1-9]\d{0,3})|ask-every-second)(?::oracle)?")
 
 
-class Player:
+class Player(ABC):
     """An engine session that answers with a whole message. Nothing is kept between two of them but `calls`."""
 
     sees = True
@@ -45,9 +46,9 @@ class Player:
         self.calls = 0
         """Messages generated so far, silent ones included: what it costs."""
 
+    @abstractmethod
     async def reply(self, messages: Sequence[Message]) -> str:
         """The next assistant message; "" is silence."""
-        raise NotImplementedError
 
     async def generate(self, messages: Sequence[Message], stats: StepStats | None = None) -> AsyncGenerator[str, None]:
         """See `EngineSession.generate`. There are no `stats`: one reply may take several generations."""
