@@ -56,10 +56,10 @@ class Player(ABC):
         if text:
             yield text
 
-    async def prewarm(self, messages: Sequence[Message]) -> None:
+    async def prewarm(self, messages: Sequence[Message]) -> None:  # noqa: B027 - players have nothing to make ahead
         """See `EngineSession.prewarm`."""
 
-    async def close(self) -> None:
+    async def close(self) -> None:  # noqa: B027 - and most nothing to close
         """See `EngineSession.close`."""
 
 
