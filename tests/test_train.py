@@ -9,8 +9,8 @@ import torch
 from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 
 from aura_core.pixels import PixelConfig
-from train import language
-from train.configs import SMOKE
+from train import ablation, language
+from train.configs import SMOKE, WORDS
 from train.features import film
 from train.language import target_logits
 from train.model import build, new_model
@@ -128,11 +128,21 @@ def test_features_give_the_same_logits_as_the_whole_model(tmp_path):
 
 def test_a_stage_with_a_rate_of_its_own_begins_a_new_cycle():
     stage = SMOKE.streams[0]
-    streams = (dataclasses.replace(stage, steps=300), dataclasses.replace(stage, steps=200, lr=5e-4))
-    config = dataclasses.replace(SMOKE, streams=streams, warmup=100)
-    rates = language.learning_rates(config)
-    assert len(rates) == 500
-    assert max(rates[:300]) == rates[99] == rates[100] == config.lr
-    assert max(rates[300:]) == rates[399] == rates[400] == 5e-4
-    assert rates[299] < 0.06 * config.lr
-    assert rates[300] < rates[299]
+    streams = tuple(dataclasses.replace(stage, steps=n, lr=lr) for n, lr in ((300, None), (200, 5e-4), (100, None)))
+    assert language.cycles(dataclasses.replace(SMOKE, streams=streams)) == [(0, 300, SMOKE.lr), (300, 600, 5e-4)]
+
+
+def test_the_ablation_trains_and_measures_every_loss_and_goes_on_where_it_was(trained, tmp_path, monkeypatch):
+    talk = dataclasses.replace(SMOKE.streams[0], window=(8, 4), draws=(WORDS,))  # several answers in a window
+    config = dataclasses.replace(SMOKE, processes=1, streams=(talk,))
+    first = ablation.ablate(trained.parent, tmp_path, [3], config)
+    rows = [line.split("|")[1].strip() for line in first.splitlines()[2:]]
+    assert rows == list(ablation.TITLES.values())
+    assert len({(tmp_path / f"{loss}-3" / "stream.pt").read_bytes() for loss in ablation.TITLES}) == 4
+    monkeypatch.setattr(ablation, "train_language", None)  # all is there: nothing is trained again
+    assert ablation.ablate(trained.parent, tmp_path, [3], config) == first
+
+
+def test_an_ablation_without_a_vision_tower_says_so(tmp_path, capsys):
+    assert ablation.main(["--source", str(tmp_path)]) == 1
+    assert "no vision tower" in capsys.readouterr().err

@@ -1,5 +1,6 @@
 """`python -m train --config nano --out runs/nano`: from nothing to a checkpoint folder, resumable at any point.
 `python -m train --config aura_8b --data DIR --offline DIR --out runs/aura_8b`: a Qwen3-VL on a data set of samples.
+`python -m train ablation --source runs/nano`: the paper's loss against three others, at nano's size.
 `python -m train push FOLDER REPO`: a finished checkpoint to the Hugging Face Hub."""
 
 import argparse
@@ -9,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from aura_core.engines.base import EngineError
-from train import nano, plan, push
+from train import ablation, nano, plan, push
 from train.aura import train
 from train.configs import CONFIGS, AuraConfig
 from train.index import DataError
@@ -19,6 +20,8 @@ from train.trainer import TrainError
 def main() -> int:
     if sys.argv[1:2] == ["push"]:
         return push.main(sys.argv[2:])
+    if sys.argv[1:2] == ["ablation"]:
+        return ablation.main(sys.argv[2:])
     parser = argparse.ArgumentParser(
         prog="python -m train", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

@@ -1,26 +1,40 @@
-"""An auxiliary task for streaming training: what has changed since the chunk before.
+"""Auxiliary tasks for streaming training: what has changed since the chunk before, and whether anybody asked for it.
 
-Alerts are rare, and to say one the network must first notice that anything happened at all. So two linear probes,
-thrown away afterwards, ask for it everywhere: each cell of each chunk (early layer) for what changed in it and what
-that is, and each place where a decision falls (late layer) for the event of that second. Both need no request to be
-about it, so every second teaches.
+Alerts are rare, and to say one the network must notice that something happened and that it is what a request is
+about. So linear probes, thrown away afterwards, ask for both everywhere. What happened: each cell of each chunk (early
+layer) for what changed in it and what that is, and each place where a decision falls for the event of that second.
+What is wanted: each cell with a thing for the kinds of event that standing requests await of such a thing, and each
+decision at which something happened for whether it is due. Nearly every second teaches one or the other, where the
+loss on the replies alone learned to announce whatever happens long before it learned for whom.
 """
 
+import math
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, NamedTuple
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy, layer_norm
+from torch.nn.functional import binary_cross_entropy_with_logits, cross_entropy, layer_norm
 
 from aura_core.samples import first_second
+from data_pipeline.world.language import content_words
+from data_pipeline.world.questions import QA
 from data_pipeline.world.scene import Scene
 from data_pipeline.world.vocabulary import COLORS, KINDS
 from train.vision import CHANGES, cell_labels
 
 HEADS = (len(CHANGES), len(KINDS) + 1, len(COLORS) + 1)  # what happened, to what, of which color
-CELL_LAYER, DECISION_LAYER = 2, 3  # early enough to leave layers for what to make of it
+# Early enough to leave layers for what to make of it.
+CELL_LAYER, DECISION_LAYER, WANTED_LAYER, DUE_LAYER = 2, 3, 3, 4
 _TYPES = {"appear": 1, "leave": 2, "recolor": 3, "move": 4}
+_AWAITS = {
+    "appear": 0,
+    "leave": 1,
+    "recolor": 2,
+    "change": 2,
+    "move": 3,
+}  # topic of a request: column of `Wanted.cells`
 
 
 class Changes(NamedTuple):
@@ -49,20 +63,64 @@ def changes(scene: Scene, size: tuple[int, int], first: int, last: int) -> Chang
     return Changes(np.stack(cells), seconds)
 
 
+class Wanted(NamedTuple):
+    """Labels of a stretch of a stream: `cells` (chunks, cells, 4), the kinds of event that are awaited of what a cell
+    shows; `standing` (chunks,), whether anything is awaited."""
+
+    cells: np.ndarray
+    standing: np.ndarray
+
+
+def wanted(questions: Sequence[QA], seen: Changes, first: int) -> Wanted:
+    """What stands open in each of the chunks from `first` on, for things as `seen` has them."""
+    chunks = len(seen.seconds)
+    cells, standing = np.zeros((*seen.cells.shape[:2], 4), bool), np.zeros(chunks, bool)
+    kind, color = seen.cells[..., 1], seen.cells[..., 2]
+    for qa in questions:
+        if qa.type == "realtime" or (qa.answers and qa.answers[0].t <= qa.t):
+            continue
+        last = first_second(qa.answers[0].t) if qa.type == "proactive" and qa.answers else first + chunks
+        # It is asked behind the picture of its own chunk, so it can be known from the next on.
+        during = slice(max(0, math.ceil(qa.t) - first), max(0, last + 1 - first))
+        standing[during] = True
+        if qa.topic not in _AWAITS:
+            continue
+        words = content_words(qa.question)
+        kinds, colors = (
+            [i + 1 for i, name in enumerate(names) if name in words] or list(range(len(names) + 1))
+            for names in (KINDS, tuple(COLORS))
+        )
+        match = (kind[during] > 0) & np.isin(kind[during], kinds) & np.isin(color[during], colors)
+        cells[during, :, _AWAITS[qa.topic]] |= match
+    return Wanted(cells, standing)
+
+
+def balanced(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+    """Binary cross-entropy in which yes and no count the same."""
+    if not len(labels):
+        return logits.sum()
+    labels = labels.float()
+    share = labels.mean(0).clamp(0.02, 0.98)
+    weight = torch.where(labels > 0, 0.5 / share, 0.5 / (1 - share))
+    return binary_cross_entropy_with_logits(logits, labels, weight=weight)
+
+
 class ChangeProbes(torch.nn.Module):
-    """The two probes and the hooks that give them their layers' outputs."""
+    """The probes and the hooks that give them their layers' outputs."""
 
     def __init__(self, language: Any):
         super().__init__()
         width = int(language.config.hidden_size)
         self.probes = torch.nn.ModuleList(torch.nn.Linear(width, sum(HEADS)) for _ in range(2))
-        self.seen: list[torch.Tensor] = []
-        for layer in (CELL_LAYER, DECISION_LAYER):
-            language.layers[layer].register_forward_hook(self._keep)
+        self.wanted = torch.nn.Linear(width, 4)
+        self.due = torch.nn.Linear(width, 1)
+        self.seen: dict[int, torch.Tensor] = {}
+        for layer in {CELL_LAYER, DECISION_LAYER, WANTED_LAYER, DUE_LAYER}:
+            language.layers[layer].register_forward_hook(partial(self._keep, layer))
 
-    def _keep(self, _module: torch.nn.Module, _inputs: object, output: torch.Tensor) -> None:
+    def _keep(self, layer: int, _module: torch.nn.Module, _inputs: object, output: torch.Tensor) -> None:
         if torch.is_grad_enabled():
-            self.seen.append(output)
+            self.seen[layer] = layer_norm(output.float(), output.shape[-1:])
 
     def loss(
         self,
@@ -70,24 +128,34 @@ class ChangeProbes(torch.nn.Module):
         rows: torch.Tensor,
         places: torch.Tensor,
         labels: Sequence[Changes],
+        requests: Sequence[Wanted],
+        due: torch.Tensor,
         use: torch.Tensor,
-    ) -> tuple[torch.Tensor, float]:
-        """The loss on the layers kept since the last call, and the share of events recognized at their decision.
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, float, float]:
+        """The losses of what happened, of what is awaited of what is seen and of what is due, on the layers kept of
+        the last forward pass; the share of events recognized at their decision, and of those rightly called due or not.
 
-        video: (B, T) mask of the video tokens; rows, places: of the tokens before each decision; `use`: for each chunk
-        of all samples, whether a chunk before it is in the window (the first has nothing to be compared with)."""
-        cell_hidden, decision_hidden = self.seen
-        self.seen = []
+        video: (B, T) mask of the video tokens; rows, places: of the tokens before each decision; for each chunk of
+        all samples `due`, whether an alert is to be said (1) or not (0) or a question was asked (-1), and `use`,
+        whether a chunk before it is in the window (the first has nothing to be compared with)."""
         cells = torch.from_numpy(np.concatenate([c.cells.reshape(-1, 3) for c in labels]))
         per_chunk = torch.cat([torch.full((len(c.cells),), c.cells.shape[1]) for c in labels])
         cell_use = use.repeat_interleave(per_chunk)
-        cell_loss, _ = self._probe(0, cell_hidden[video][cell_use], cells[cell_use])
+        cell_loss, _ = self._probe(0, self.seen[CELL_LAYER][video][cell_use], cells[cell_use])
         seconds = torch.from_numpy(np.concatenate([c.seconds for c in labels]))[use]
-        loss, right = self._probe(1, decision_hidden[rows, places][use], seconds)
-        return cell_loss + loss, right
+        loss, right = self._probe(1, self.seen[DECISION_LAYER][rows, places][use], seconds)
+
+        standing = torch.from_numpy(np.concatenate([w.standing for w in requests])) & use
+        awaited = torch.from_numpy(np.concatenate([w.cells.reshape(-1, 4) for w in requests]))
+        shown = standing.repeat_interleave(per_chunk) & (cells[:, 1] > 0)
+        wanted_loss = balanced(self.wanted(self.seen[WANTED_LAYER][video][shown]), awaited[shown])
+        happened = torch.from_numpy(np.concatenate([c.seconds[:, 0] for c in labels])) > 0
+        judged = standing & (due >= 0) & (happened | (due > 0))
+        logits = self.due(self.seen[DUE_LAYER][rows, places][judged])[:, 0]
+        sure = ((logits > 0) == (due[judged] > 0)).float().mean() if judged.any() else torch.zeros(())
+        return cell_loss + loss, wanted_loss, balanced(logits, due[judged]), right, float(sure)
 
     def _probe(self, which: int, hidden: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, float]:
-        hidden = layer_norm(hidden.float(), hidden.shape[-1:])
         kind, *rest = self.probes[which](hidden).split(list(HEADS), 1)
         # Most cells and seconds hold no change: those that do count as much as all others together.
         happened = labels[:, 0] > 0

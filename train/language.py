@@ -7,6 +7,7 @@ which wait for each other in every operator. Deterministic given the seed; resum
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import torch
 import torch.distributed as dist
@@ -16,7 +17,7 @@ from transformers import Qwen3VLForConditionalGeneration
 from aura_core.prompt import SILENT
 from train.checkpoint import load_state, save_state
 from train.configs import NanoConfig, StreamStage
-from train.events import ChangeProbes, changes
+from train.events import ChangeProbes, changes, wanted
 from train.features import Film
 from train.loss import weighted_loss
 from train.optimizer import Optimizer
@@ -45,25 +46,35 @@ def target_logits(model: Qwen3VLForConditionalGeneration, batch: Batch) -> tuple
 
 def change_loss(
     model: Qwen3VLForConditionalGeneration, probes: ChangeProbes, samples: Sequence[Sample], batch: Batch
-) -> tuple[torch.Tensor, float]:
-    """The auxiliary loss of the batch whose forward has just run."""
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, float, float]:
+    """The auxiliary losses of the batch whose forward has just run."""
     labels = [changes(s.film.scene, s.film.size, s.first, s.first + len(s.decisions) - 1) for s in samples]
     rows = torch.cat([torch.full((len(s.decisions),), i) for i, s in enumerate(samples)])
     places = torch.tensor([place for s in samples for place in s.decisions])
     use = torch.tensor([k > 0 for s in samples for k in range(len(s.decisions))])
-    return probes.loss(batch.ids == model.config.video_token_id, rows, places, labels, use)
+    requests = [wanted(s.questions, seen, s.first) for s, seen in zip(samples, labels, strict=True)]
+    due = torch.tensor([d for s in samples for d in s.due])
+    return probes.loss(batch.ids == model.config.video_token_id, rows, places, labels, requests, due, use)
 
 
-def learning_rates(config: NanoConfig) -> list[float]:
-    """The learning rate of every step of all stages."""
-    cycles: list[tuple[float, int]] = []
+class Cycle(NamedTuple):
+    """A stretch of steps, from `first` to before `end`, under one rise and fall of the learning rate to `peak`."""
+
+    first: int
+    end: int
+    peak: float
+
+
+def cycles(config: NanoConfig) -> list[Cycle]:
+    """The cycles of all stages, in order."""
+    out: list[Cycle] = []
     for stage in config.streams:
-        if stage.lr is not None or not cycles:
-            cycles.append((stage.lr or config.lr, stage.steps))
+        first = out[-1].end if out else 0
+        if out and stage.lr is None:
+            out[-1] = out[-1]._replace(end=first + stage.steps)
         else:
-            peak, steps = cycles[-1]
-            cycles[-1] = peak, steps + stage.steps
-    return [learning_rate(step, steps, peak, config.warmup) for peak, steps in cycles for step in range(steps)]
+            out.append(Cycle(first, first + stage.steps, stage.lr or config.lr))
+    return out
 
 
 def average_gradients(parameters: Sequence[torch.nn.Parameter]) -> None:
@@ -98,24 +109,29 @@ def train_streams(
     first = load_state(out / "stream.pt", state)
     builder = film_builder(tokenizer)
     stages: list[StreamStage] = [stage for stage in config.streams for _ in range(stage.steps)]
-    rates = learning_rates(config)
     started = saved = time.monotonic()
     for step in range(first, len(stages)):
         stage = stages[step]
-        samples = [draw_sample(films, stage, builder, (config.seed, step, rank, i), busy) for i in range(stage.batch)]
+        cycle = next(c for c in cycles(config) if c.first <= step < c.end)
+        if step == cycle.first:
+            state["optimizer"] = optimizer = Optimizer(named, cycle.peak)
+        samples = [
+            draw_sample(films, stage, builder, (config.seed, step, rank, i), busy, i) for i in range(stage.batch)
+        ]
         batch = collate(samples, config.supervise, tokenizer.pad_token_id)
-        optimizer.set_lr(rates[step])
+        optimizer.set_lr(learning_rate(step - cycle.first, cycle.end - cycle.first, cycle.peak, config.warmup))
         with torch.autocast("cpu", dtype=torch.bfloat16):  # a quarter faster where there is AMX
             logits, labels = target_logits(model, batch)
         loss = weighted_loss(logits.float(), labels, batch.weight, stage.batch)
-        noticed, events_seen = change_loss(model, probes, samples, batch)
+        noticed, awaited, due, events_seen, due_right = change_loss(model, probes, samples, batch)
         optimizer.zero_grad()
-        (loss + config.change_weight * noticed).backward()
+        (loss + config.change_weight * noticed + config.wanted_weight * (awaited + due)).backward()
         average_gradients(optimizer.parameters)
         optimizer.step()
         last = step == len(stages) - 1
         if rank == 0 and (step % 20 == 0 or last):
             figures = f"loss {loss.item():.4f} changes {noticed.item():.3f} events seen {events_seen:.2f}"
+            figures += f" awaited {awaited.item():.3f} due {due.item():.3f} right {due_right:.2f}"
             print(f"stream {step} {figures} {time.monotonic() - started:.0f} s", flush=True)
         if rank == 0 and (step % 200 == 199 or last):
             print("held out", evaluate(model, tokenizer, held_out, stage, config), flush=True)

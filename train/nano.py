@@ -22,23 +22,23 @@ from train.vision import pretrain
 TEST_SEEDS, CALIBRATION_SEEDS = 800_000, 900_000  # first seeds of splits that training never draws from
 
 
-def worker(rank: int, config: NanoConfig, out: Path) -> None:
-    """One of the processes of the streaming stage."""
+def worker(rank: int, config: NanoConfig, out: Path, source: Path) -> None:
+    """One of the processes of the streaming stage; vision tower and films are in `source`."""
     torch.set_num_threads(1)
     transformers_logging.disable_progress_bar()
     if config.processes > 1:
         rendezvous = f"file://{(out / 'rendezvous').resolve()}"
         dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=config.processes)
     model, tokenizer = new_model(config.seed)
-    model.model.visual.load_state_dict(torch.load(out / "vision.pt", weights_only=True)["visual"])
-    pixels = PixelConfig.from_checkpoint(out)
+    model.model.visual.load_state_dict(torch.load(source / "vision.pt", weights_only=True)["visual"])
+    pixels = PixelConfig.from_checkpoint(source)
 
     def shot(first: int, count: int):
         seeds = range(first, first + count)
-        films(model, pixels, seeds[rank :: config.processes], config.scene_seconds, out / "films")
+        films(model, pixels, seeds[rank :: config.processes], config.scene_seconds, source / "films")
         if config.processes > 1:
             dist.barrier()
-        return films(model, pixels, seeds, config.scene_seconds, out / "films")
+        return films(model, pixels, seeds, config.scene_seconds, source / "films")
 
     scenes, busy = shot(0, config.scenes), shot(BUSY_SEEDS.start, config.busy_scenes)
     test = shot(TEST_SEEDS, config.test_scenes)
@@ -60,9 +60,14 @@ def train(config: NanoConfig, out: Path) -> Path:
     model, tokenizer = new_model(config.seed)
     save_texts(out, tokenizer)
     pretrain(model, config.vision, PixelConfig.from_checkpoint(out), out, config.seed)
+    return train_language(config, out, out)
+
+
+def train_language(config: NanoConfig, out: Path, source: Path) -> Path:
+    """Films and the stages of the language model, with the vision tower in `source`; returns the checkpoint folder."""
     (out / "rendezvous").unlink(missing_ok=True)
     if config.processes > 1:
-        mp.spawn(worker, (config, out), config.processes)  # type: ignore[no-untyped-call]
+        mp.spawn(worker, (config, out, source), config.processes)  # type: ignore[no-untyped-call]
     else:
-        worker(0, config, out)
+        worker(0, config, out, source)
     return out / "checkpoint"

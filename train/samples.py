@@ -15,7 +15,7 @@ from aura_core.chunks import Chunk
 from aura_core.context import Context, Turn
 from aura_core.prompt import PromptBuilder, Span
 from aura_core.samples import Step, mix
-from data_pipeline.world.questions import draw_questions
+from data_pipeline.world.questions import QA, draw_questions
 from train.configs import StreamStage
 from train.features import Film
 from train.loss import Supervise, target_weights
@@ -34,6 +34,8 @@ class Sample:
     decisions: list[int]  # for each chunk of the window: the place of the token before its reply
     film: Film
     first: int  # chunk of the film with which the window begins
+    questions: Sequence[QA]  # of the whole stream
+    due: list[int]  # for each chunk of the window: 1 an alert is to be said, 0 none is, -1 a question was asked
 
 
 class Batch(NamedTuple):
@@ -64,9 +66,10 @@ def replay(film: Film, steps: Sequence[Step], n: int, n_extra: int) -> Context:
     return Context.replay(turns, n=n, n_extra=n_extra)
 
 
-def make_sample(film: Film, steps: Sequence[Step], builder: PromptBuilder, n: int, n_extra: int) -> Sample:
-    """The prompt after `steps`; its targets are the turns in the window. After a cut the first of them is left out:
-    what its chunk is to be compared with has gone."""
+def make_sample(film: Film, questions: Sequence[QA], end: int, builder: PromptBuilder, n: int, n_extra: int) -> Sample:
+    """The prompt after `end` seconds of the film with these questions; its targets are the turns in the window. After
+    a cut the first of them is left out: what its chunk is to be compared with has gone."""
+    steps = mix(questions, len(film.features))[:end]
     context = replay(film, steps, n, n_extra)
     messages = context.messages()
     prompt = builder.build(messages, generate=False)
@@ -78,29 +81,38 @@ def make_sample(film: Film, steps: Sequence[Step], builder: PromptBuilder, n: in
     features = film.features[shown[0] : shown[-1] + 1].swapaxes(1, 2)  # (chunks, cells, 2, width)
     asked = [bool(messages[s.message - 1].text) for s in spans]
     features = features.reshape(-1, *features.shape[2:])
-    return Sample(prompt.ids, prompt.positions, features, spans, asked, decisions, film, shown[0])
+    due = [-1 if steps[k].question else int(steps[k].kind == "alert") for k in shown]
+    return Sample(prompt.ids, prompt.positions, features, spans, asked, decisions, film, shown[0], questions, due)
 
 
 def draw_sample(
-    films: Sequence[Film], stage: StreamStage, builder: PromptBuilder, seed: Sequence[int], busy: Sequence[Film] = ()
+    films: Sequence[Film],
+    stage: StreamStage,
+    builder: PromptBuilder,
+    seed: Sequence[int],
+    busy: Sequence[Film] = (),
+    turn: int = 0,
 ) -> Sample:
-    """A random moment of a random film with fresh questions; of a `busy` film as often as the stage wants."""
+    """A random moment of a random film with fresh questions; of a `busy` film as often as the draw wants. `turn` is
+    the sample's place in its batch: the stage's draws take turns."""
     rng = np.random.default_rng(list(seed))
-    chosen = busy if busy and rng.random() < stage.busy else films
+    draw = stage.draws[turn % len(stage.draws)]
+    chosen = busy if busy and rng.random() < draw.busy else films
     film = chosen[int(rng.integers(len(chosen)))]
     length = len(film.features)
-    gap = stage.question_gaps[int(rng.integers(len(stage.question_gaps)))]
-    standing = stage.standing[int(rng.integers(len(stage.standing)))]
+    gap = draw.question_gaps[int(rng.integers(len(draw.question_gaps)))]
+    standing = draw.standing[int(rng.integers(len(draw.standing)))]
     questions = draw_questions(
-        film.scene, int(rng.integers(2**31)), gap, stage.types, standing, foresight=stage.foresight
+        film.scene, int(rng.integers(2**31)), gap, draw.types, standing, foresight=draw.foresight, topics=draw.topics
     )
     n, n_extra = stage.window
     end = int(rng.integers(min(n, length), length + 1))
-    return make_sample(film, mix(questions, length)[:end], builder, n, n_extra)
+    return make_sample(film, questions, end, builder, n, n_extra)
 
 
 def collate(samples: Sequence[Sample], supervise: Supervise, pad: int) -> Batch:
-    longest = max(len(s.ids) for s in samples)
+    # Few different lengths: oneDNN compiles for each, and the allocator's heap is torn by them.
+    longest = -(-max(len(s.ids) for s in samples) // 64) * 64
     ids = torch.full((len(samples), longest), pad, dtype=torch.long)
     positions = torch.zeros((3, len(samples), longest), dtype=torch.long)
     rows, index, weight = [], [], []

@@ -6,7 +6,7 @@ is answered by the picture just before it was asked (the newest frame shown). Re
 future event to fire them, and near misses (right kind, wrong color) are as common as strangers.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -18,6 +18,9 @@ from data_pipeline.world.scene import Actor, Event, Scene
 from data_pipeline.world.vocabulary import COLORS, KINDS, NUMBERS, OBJECTS, PLACES, SHAPES, plural
 
 JUST_BEFORE = 0.05  # the newest frame at a tick was shown about this long ago
+# What requests are about, as often as it stands here.
+TOPICS = ("appear",) * 5 + ("leave",) * 2 + ("recolor", "change", "move", "count")
+ONCE_ONLY = ("recolor", "count")  # nobody asks for these every time
 SETTLED = 0.5  # no question is asked so soon after an event that its answer would hang on one frame
 
 
@@ -46,8 +49,15 @@ def third(x: float) -> str:
 class Questioner:
     """Draws questions about one scene."""
 
-    def __init__(self, scene: Scene, rng: np.random.Generator, held_out: bool = False, foresight: float = 0.65):
-        self.scene, self.rng, self.held_out, self.foresight = scene, rng, held_out, foresight
+    def __init__(
+        self,
+        scene: Scene,
+        rng: np.random.Generator,
+        held_out: bool = False,
+        foresight: float = 0.65,
+        topics: Sequence[str] = TOPICS,
+    ):
+        self.scene, self.rng, self.held_out, self.foresight, self.topics = scene, rng, held_out, foresight, topics
         self.events = scene.events()
 
     # --- looking ----------------------------------------------------------------------------------------------------
@@ -159,10 +169,7 @@ class Questioner:
         """A proactive (once) or multi-response (every time) request made at `t`."""
         if not self.settled(t):
             return None
-        topics = (
-            ("appear",) * 5 + ("leave",) * 2 + (("change", "move") if every else ("recolor", "change", "move", "count"))
-        )
-        topic = topic or self.pick(topics)
+        topic = topic or self.pick([name for name in self.topics if not every or name not in ONCE_ONLY])
         made = getattr(self, f"_on_{topic}")(t, every)
         if made is None:
             return None
@@ -277,13 +284,15 @@ def draw_questions(
     standing: int = 2,
     held_out: bool = False,
     foresight: float = 0.65,
+    topics: Sequence[str] = TOPICS,
 ) -> list[QA]:
     """Questions in the order they are asked, at whole seconds, `gap` seconds apart.
 
     `types` are the shares of real-time, proactive and multi-response; at most `standing` requests wait at a time;
-    `foresight` is the share of requests for things to appear that are about something that will."""
+    `foresight` is the share of requests for things to appear that are about something that will; `topics` are what
+    requests are about."""
     rng = np.random.default_rng([scene.seed, seed, 0xC0])
-    questioner = Questioner(scene, rng, held_out, foresight)
+    questioner = Questioner(scene, rng, held_out, foresight, topics)
     out: list[QA] = []
     t = float(rng.integers(1, 5))
     while t < scene.duration - 1:
