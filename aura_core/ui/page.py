@@ -36,6 +36,7 @@ from aura_core.recording.folder import Recordings
 from aura_core.sources.webrtc import WebRTC
 from aura_core.speech.tts import TtsError
 from aura_core.speech.vad import Vad, VadError
+from aura_core.state_folder import StateFolder
 from aura_core.ui import PortInUse
 from aura_core.ui.demos import find_demos
 from aura_core.ui.visit import Assistant, Speech, Visit
@@ -227,16 +228,18 @@ def serve(
     ssl_keyfile: str | None = None,
     start: Callable[[Profile], AbstractContextManager[Profile]] = nullcontext,
     recordings: Recordings | None = None,
+    states: StateFolder | None = None,
 ) -> None:
     """Load the profile's model and serve the page until interrupted; `speech=False` overrides the profile.
 
     `start`: a context in which the servers that the profile needs are up. `recordings`: where every session is
-    recorded. Raises PortInUse (before anything is
-    started or loaded), EngineError, and what `start` raises.
+    recorded. `states`: where sessions leave what they know. Raises PortInUse (before anything is started or loaded),
+    EngineError, and what `start` raises.
     """
     with claim_port(host, port) as listener, start(profile) as profile:
         voices = load_speech(profile) if speech else Speech()
         shown = find_demos(demos)
-        assistant = Assistant(build_engine(profile), profile.session_config(), voices, shown, recordings, profile)
-        about = {"profile": profile.name, "model": assistant.engine.name, "speech": describe_speech(voices)}
+        engine = build_engine(profile)
+        assistant = Assistant(engine, profile.session_config(), voices, shown, recordings, profile, states)
+        about = {"profile": profile.name, "model": engine.name, "speech": describe_speech(voices)}
         run(assistant, about, listener, max_sessions, ice_servers, ssl_certfile, ssl_keyfile)
