@@ -243,6 +243,7 @@ class Session:
                 step = self.config.step_timeout + self.config.abort_timeout
                 await asyncio.wait({self._worker}, timeout=step * (len(self._queue) + 2))
             await stop(self._worker, 2 * self.config.abort_timeout)
+            self._worker = None  # with its traceback it would hold this session, and its pictures, in a circle
         closing = asyncio.create_task(self._engine.close(), name="engine close")
         await asyncio.wait({closing}, timeout=self.config.abort_timeout)
         await stop(closing, self.config.abort_timeout)

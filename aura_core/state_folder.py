@@ -17,6 +17,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import IO
+from weakref import WeakValueDictionary
 
 from aura_core.events import Delta, End, Error, Event
 from aura_core.session import Session
@@ -65,7 +66,7 @@ class StateFolder:
 
     def __init__(self, folder: Path, write: Callable[[Path, bytes], None] = write_whole) -> None:
         self.folder, self._write = folder, write
-        self._open: dict[str, Keeper] = {}
+        self._open: WeakValueDictionary[str, Keeper] = WeakValueDictionary()
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         except OSError as error:
@@ -157,6 +158,7 @@ class Keeper:
         if self._thread.is_alive():
             log.warning("%s: the disk does not answer; what was said last is not kept", self.path)
         self._lock.close()
+        self._session, self._emit = None, lambda event: None  # they hold each other otherwise, and the pictures
 
     def _look(self) -> None:
         self._looking = False

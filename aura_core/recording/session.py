@@ -115,6 +115,7 @@ class RecordedSession(Session):
             await super().close(t, drain)
         finally:
             await asyncio.to_thread(self._recorder.close)
+            self._chunker = Chunker(fps=self.config.fps)  # the other one and this hold each other, and the pictures
 
     def _end(self, t: float, drain: bool) -> None:
         with self._input("close", t=t, drain=drain):

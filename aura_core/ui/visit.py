@@ -158,6 +158,11 @@ class Visit:
             case other:
                 raise ValueError(f"The page sent an unknown message: {str(other)[:40]}")
 
+    async def idle(self) -> None:
+        """Wait until every chunk so far has been decided."""
+        if self._session is not None:
+            await self._session.idle()
+
     async def close(self) -> None:
         """End the session; nothing is sent any more."""
         self._started = None
