@@ -22,6 +22,7 @@ from typing import NoReturn
 
 from aura_core.deployment import running
 from aura_core.engines.base import EngineError
+from aura_core.logs import log_as_json, log_event
 from aura_core.presets import PRESETS
 from aura_core.profiles import PROFILES, Profile, build_engine, get_profile
 from aura_core.recording import RecordingError
@@ -132,6 +133,10 @@ def build_parser() -> Parser:
     parser.add_argument_group("state", "what was said and asked is kept; pictures are not").add_argument(
         "--state-dir", type=Path, metavar="DIR", help="go on, after a restart or a crash, with what is kept here"
     )
+    watched = parser.add_argument_group("operation", "for who keeps it running; none of it holds what was said")
+    watched.add_argument("--log-json", action="store_true", help="log JSON lines, sessions' events included")
+    watched.add_argument("--metrics", action="store_true", help="serve numbers for Prometheus at /metrics")
+    watched.add_argument("--traces", action="store_true", help="an OpenTelemetry span for every chunk's way")
     return parser
 
 
@@ -147,7 +152,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for flag in ("replay", "ask", "script", "json"):
         if getattr(options, flag) and not options.headless and not (again and flag == "json"):
             parser.error(f"--{flag} needs --headless")
+    if options.headless and (options.metrics or options.traces):
+        parser.error("--metrics and --traces go with the page")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    if options.log_json:
+        log_as_json()
     if options.record is not None and not options.headless and options.record.exists() and not options.record.is_dir():
         parser.error(f"{options.record} is not a folder")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -162,6 +171,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return replay_recording(options)
         if options.headless:
             return headless(profile, options)
+        from aura_core.metrics import Metrics
+        from aura_core.spans import tracer
         from aura_core.state_folder import StateFolder
         from aura_core.ui.page import serve
 
@@ -177,6 +188,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
             start=lambda profile: started(profile, options),
             recordings=recordings,
             states=None if options.state_dir is None else StateFolder(options.state_dir),
+            listeners=[*([Metrics()] if options.metrics else []), *([log_event] if options.log_json else [])],
+            tracer=tracer() if options.traces else None,
         )
         return 0
     except KeyboardInterrupt:
@@ -243,7 +256,10 @@ def headless(profile: Profile, options: argparse.Namespace) -> int:
 
             header = describe(profile.session_config(), engine.name, profile)
             recorder = Recorder(options.record, header, _bytes(options.record_limit), getattr(engine, "fit", None))
-        replayed = run_headless(engine, profile.session_config(), video, asks, options.speed, printer, recorder, keeper)
+        listen = log_event if options.log_json else None
+        replayed = run_headless(
+            engine, profile.session_config(), video, asks, options.speed, printer, recorder, keeper, listen
+        )
         return 0 if asyncio.run(replayed) else 1
 
 

@@ -95,11 +95,13 @@ async def run_headless(
     printer: Printer,
     recorder: Recorder | None = None,
     keeper: Keeper | None = None,
+    also: Callable[[Event], object] | None = None,
 ) -> bool:
     """Replay `video` (see `replay` for `asks` and `speed`) on `engine`, then close it; True if every decision was made.
 
     With a `recorder` the session is recorded; True then also means that the recording is whole. With a `keeper` it
-    goes on from what that has kept, and is kept; the keeper is closed.
+    goes on from what that has kept, and is kept; the keeper is closed. `also` gets every
+    event.
 
     A question after the end of the video is reported as an error line, but is no failure. Raises ReplayError when the
     video cannot be read to its end, and the OSError that kept `printer` from writing.
@@ -110,6 +112,8 @@ async def run_headless(
         nonlocal failures
         failures += isinstance(event, Error)
         printer(event)
+        if also is not None:
+            also(event)
 
     me = asyncio.current_task()
     assert me is not None

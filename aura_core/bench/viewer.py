@@ -54,7 +54,7 @@ class Seen:
 class Viewer:
     """User number `number` of `assistant`. `seen` may be replaced at any time by a fresh one.
 
-    Without `paced` time is virtual. `sound`: also a silent microphone.
+    Without `paced` time is virtual; it may be set between two `watch`. `sound`: also a silent microphone.
     """
 
     def __init__(self, assistant: Assistant, number: int, paced: bool, sound: bool = False) -> None:
@@ -63,21 +63,23 @@ class Viewer:
         """Stream time since the first watching began, reconnections and all, in seconds."""
         self.lag = 0.0
         """Seconds of video that wait for a decision."""
-        self._assistant, self._number, self._paced, self._sound = assistant, number, paced, sound
+        self.paced = paced
+        self._assistant, self._number, self._sound = assistant, number, sound
         self._pictures = _noise(number)
         self._visit: Visit | None = None
         self._requests: list[str] = []
         self._asked_at: float | None = None
         self._acts: set[asyncio.Task[None]] = set()
+        self._zero = 0.0  # the loop's clock at stream time 0, when paced
 
     async def watch(self, seconds: float, after: Callable[[float], object] = lambda t: None) -> None:
         """Watch for so many more seconds of stream; `after` is told the stream time after each of them."""
         loop = asyncio.get_running_loop()
         first = round(2 * self.t)
-        started = loop.time() - self.t
+        started = self._zero = loop.time() - self.t
         for tick in range(first, first + round(2 * seconds)):
             self.t = tick / 2
-            if self._paced:
+            if self.paced:
                 await asyncio.sleep(max(0.0, started + self.t - loop.time()))
             visit = await self._act(tick)
             now = visit.now or 0.0
@@ -85,7 +87,7 @@ class Viewer:
             if self._sound:
                 for _ in range(25):
                     visit.sound(_SOUND)
-            if not self._paced:
+            if not self.paced:
                 await visit.idle()
             if tick % 2:
                 after(self.t)
@@ -106,8 +108,7 @@ class Viewer:
             if self._visit is not None:
                 await self.leave()
                 self.seen.reconnects += 1
-            clock = time.monotonic if self._paced else lambda: self.t
-            self._visit = Visit(self._assistant, _Screen(self._told), clock)
+            self._visit = Visit(self._assistant, _Screen(self._told), self._clock)
             self._requests.clear()
             await self._visit.message({"type": "watch", "demo": None, "session": f"viewer-{self._number}"})
         elif tick % (2 * STOP_EVERY) == 7 and self._requests:
@@ -116,9 +117,13 @@ class Viewer:
             self._asked_at = time.perf_counter()
             self.seen.asked += 1
             await self._say({"type": "ask", "text": QUESTIONS[tick // (2 * ASK_EVERY) % len(QUESTIONS)]})
-            if not self._paced:
+            if not self.paced:
                 await self._visit.idle()
         return self._visit
+
+    def _clock(self) -> float:
+        """The stream time, also between two pictures when there are such."""
+        return asyncio.get_running_loop().time() - self._zero if self.paced else self.t
 
     async def _say(self, message: dict[str, Any]) -> None:
         if self._visit is None:

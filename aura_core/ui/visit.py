@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +29,7 @@ from aura_core.sources import ReplayError
 from aura_core.sources.live import Outlet
 from aura_core.sources.replay import replay
 from aura_core.sources.video import Video
+from aura_core.spans import ChunkSpans
 from aura_core.speech.asr import Asr, AsrError, Transcript
 from aura_core.speech.tts import Tts, TtsError
 from aura_core.speech.vad import Vad, VadError
@@ -67,6 +68,10 @@ class Assistant:
     """What a recording says the model was."""
     states: StateFolder | None = None
     """Where sessions leave what they know; None: nowhere."""
+    listeners: Sequence[Callable[[Event], object]] = ()
+    """Told every event of every session."""
+    tracer: Any = None
+    """Where the spans of chunks go; None: nowhere."""
 
     def record(self) -> Recorder | None:
         """Begin the recording of a session, if they are recorded. Raises RecordingError."""
@@ -109,6 +114,7 @@ class Visit:
         self._recorder: Recorder | None = None
         self._name: str | None = None
         self._keeper: Keeper | None = None
+        self._spans = None if assistant.tracer is None else ChunkSpans(assistant.tracer)
 
     @property
     def now(self) -> float | None:
@@ -302,12 +308,19 @@ class Visit:
 
     def _emit(self, event: Event) -> None:
         self._outlet.send(event.as_json())
+        for listener in self._assistant.listeners:
+            listener(event)
+        if self._spans is not None:
+            decision = self._session.decision if self._session is not None else None
+            self._spans(event, (self.now or event.t) - event.t, decision and decision.stats)
         if self._voice is not None:
             self._voice.on_event(event)
 
     def _play(self, piece: AudioPiece) -> None:
         voice = self._voice
         if voice is not None:
+            if self._spans is not None:
+                self._spans.sound()
             self._outlet.play(piece.pcm, piece.rate, lambda ms: voice.played(ms, piece.generation))
 
     def _heard(self, transcript: Transcript) -> None:
