@@ -1,4 +1,4 @@
-"""`app.py` that waits no longer than a second for anything: for tests of what becomes of those who wait."""
+"""`app.py` that waits no longer than a few seconds for anything: for tests of what becomes of those who wait."""
 
 import sys
 from dataclasses import replace
@@ -7,7 +7,7 @@ import aura_core.profiles as profiles
 import aura_core.state_folder as state_folder
 
 #: Seconds for a decision.
-PATIENCE = 1.0
+PATIENCE = 4.0
 
 
 def main() -> int:

@@ -32,6 +32,7 @@ from aura_core.voice import VoiceConfig
 from tests.command_line import ROOT, TIMEOUT, environment
 from tests.fake_vllm import FakeVllm
 from tests.faulty_speech import FaultySpeech
+from tests.impatient import PATIENCE
 from tests.video_files import gray, write_video
 
 STANDING = "Tell me every time it rains."
@@ -182,7 +183,7 @@ def test_the_machine_sleeps(video: Path) -> None:
         running.until_type("reply", kind="ack")
         running.process.send_signal(signal.SIGSTOP)
         os.waitid(os.P_PID, running.process.pid, os.WSTOPPED | os.WNOWAIT)
-        threading.Event().wait(2 * 1.0)  # time is what passes here: twice the program's patience
+        threading.Event().wait(1.5 * PATIENCE)  # time is what passes here
         running.process.send_signal(signal.SIGCONT)
         weather.raining = True
         assert running.until_type("reply", interrupted=False)["request"] == "q1"

@@ -53,7 +53,7 @@ def _clean(axes: Axes, title: str) -> None:
     axes.set_axisbelow(True)
     axes.tick_params(which="both", length=0, colors=_INK, labelsize=8)
     if len(axes.lines) > 1:
-        axes.legend(frameon=False, fontsize=8)
+        axes.legend(frameon=False, fontsize=8, loc="lower right")
     for side in ("top", "right", "left"):
         axes.spines[side].set_visible(False)
     axes.spines["bottom"].set_color(_GRAY)
