@@ -22,6 +22,7 @@ from typing import NoReturn
 
 from aura_core.deployment import running
 from aura_core.engines.base import EngineError
+from aura_core.logs import log_as_json, log_event
 from aura_core.presets import PRESETS
 from aura_core.profiles import PROFILES, Profile, build_engine, get_profile
 from aura_core.recording import RecordingError
@@ -129,6 +130,13 @@ def build_parser() -> Parser:
         metavar="FILE",
         help="run a recording again, on its own model or on --checkpoint; show the first decision that differs",
     )
+    parser.add_argument_group("state", "what was said and asked is kept; pictures are not").add_argument(
+        "--state-dir", type=Path, metavar="DIR", help="go on, after a restart or a crash, with what is kept here"
+    )
+    watched = parser.add_argument_group("operation", "for who keeps it running; none of it holds what was said")
+    watched.add_argument("--log-json", action="store_true", help="log JSON lines, sessions' events included")
+    watched.add_argument("--metrics", action="store_true", help="serve numbers for Prometheus at /metrics")
+    watched.add_argument("--traces", action="store_true", help="an OpenTelemetry span for every chunk's way")
     return parser
 
 
@@ -139,12 +147,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if options.headless and options.replay is None:
         parser.error("--headless needs --replay VIDEO")
     again = options.replay_recording is not None
-    if again and (options.headless or options.record):
-        parser.error("--replay-recording goes with neither --headless nor --record")
+    if again and (options.headless or options.record or options.state_dir):
+        parser.error("--replay-recording goes with neither --headless nor --record nor --state-dir")
     for flag in ("replay", "ask", "script", "json"):
         if getattr(options, flag) and not options.headless and not (again and flag == "json"):
             parser.error(f"--{flag} needs --headless")
+    if options.headless and (options.metrics or options.traces):
+        parser.error("--metrics and --traces go with the page")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
+    if options.log_json:
+        log_as_json()
     if options.record is not None and not options.headless and options.record.exists() and not options.record.is_dir():
         parser.error(f"{options.record} is not a folder")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -159,6 +171,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             return replay_recording(options)
         if options.headless:
             return headless(profile, options)
+        from aura_core.metrics import Metrics
+        from aura_core.spans import tracer
+        from aura_core.state_folder import StateFolder
         from aura_core.ui.page import serve
 
         recordings = None
@@ -172,6 +187,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.port,
             start=lambda profile: started(profile, options),
             recordings=recordings,
+            states=None if options.state_dir is None else StateFolder(options.state_dir),
+            listeners=[*([Metrics()] if options.metrics else []), *([log_event] if options.log_json else [])],
+            tracer=tracer() if options.traces else None,
         )
         return 0
     except KeyboardInterrupt:
@@ -215,11 +233,15 @@ def headless(profile: Profile, options: argparse.Namespace) -> int:
     """Replay `options.replay`; everything the user gave is looked at before the model is loaded."""
     from aura_core.headless import Printer, run_headless
     from aura_core.sources.video import Video
+    from aura_core.state_folder import StateFolder
 
     asks: list[Ask] = options.ask + (load_script(options.script) if options.script else [])
     if options.record is not None and options.record.exists():
         raise RecordingError(f"{options.record} is there already; a recording never overwrites")
     video = Video.open(options.replay)
+    keeper = None
+    if options.state_dir is not None:
+        keeper = StateFolder(options.state_dir).open("headless", lambda line: print(f"app.py: {line}", file=sys.stderr))
     out = sys.stdout
     if isinstance(out, io.TextIOWrapper):  # the encoding of JSON, wherever this runs
         out.reconfigure(encoding="utf-8", errors="backslashreplace")
@@ -234,7 +256,10 @@ def headless(profile: Profile, options: argparse.Namespace) -> int:
 
             header = describe(profile.session_config(), engine.name, profile)
             recorder = Recorder(options.record, header, _bytes(options.record_limit), getattr(engine, "fit", None))
-        replayed = run_headless(engine, profile.session_config(), video, asks, options.speed, printer, recorder)
+        listen = log_event if options.log_json else None
+        replayed = run_headless(
+            engine, profile.session_config(), video, asks, options.speed, printer, recorder, keeper, listen
+        )
         return 0 if asyncio.run(replayed) else 1
 
 

@@ -130,7 +130,7 @@ class Context:
         self._window.append(self._open)
         self._open = None
         if self.next_cut() == 0:
-            self._history = self._history_after_cut()
+            self._history = self._history_after_cut(self.n_extra)
             del self._window[: self.n_extra]
 
     def amend_last_reply(self, text: str | None) -> bool:
@@ -187,7 +187,7 @@ class Context:
         if len(self._window) < self.n_extra:
             return self._render([], [])
         kept = self._window[self.n_extra :]
-        return self._render(self._history_after_cut(), kept[:turns])
+        return self._render(self._history_after_cut(self.n_extra), kept[:turns])
 
     def _render(self, history: Iterable[Group], window: Iterable[Turn]) -> list[Message]:
         messages = [Message("system", self.system_prompt)]
@@ -197,10 +197,10 @@ class Context:
 
     # The cut
 
-    def _history_after_cut(self) -> list[Group]:
-        """The history with the text of the oldest `n_extra` turns, then cut to the newest m groups and the pinned."""
+    def _history_after_cut(self, leaving: int) -> list[Group]:
+        """The history with the text of the oldest `leaving` turns, then cut to the newest m groups and the pinned."""
         groups = [Group(group.question, group.question_id, list(group.replies)) for group in self._history]
-        for turn in self._window[: self.n_extra]:
+        for turn in self._window[:leaving]:
             if turn.question is not None:
                 groups.append(Group(turn.question, turn.question_id))
             if turn.reply is not None:
@@ -230,6 +230,16 @@ class Context:
         self._pinned.pop(question_id, None)
 
     # Snapshots
+
+    def texts(self) -> list[Group]:
+        """All that was said and asked in closed turns, as the history that would stand if every chunk left now."""
+        return self._history_after_cut(len(self._window))
+
+    def remember(self, groups: Iterable[Group]) -> None:
+        """Begin with this history. Raises RuntimeError when there are turns already."""
+        if self._window or self._open is not None:
+            raise RuntimeError("the context has begun")
+        self._history = list(groups)
 
     def snapshot(self) -> dict[str, Any]:
         """The whole state as a plain dict that JSON can hold, chunks by their uid only.

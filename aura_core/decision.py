@@ -56,21 +56,23 @@ class Decision:
     async def run(self, timeout: float, abort_timeout: float) -> None:
         """Generate for at most `timeout` seconds; a stopped engine has `abort_timeout` more to clean up."""
         started = time.perf_counter()
-        self._task = asyncio.create_task(self._read(started), name="generation")
+        task = self._task = asyncio.create_task(self._read(started), name="generation")
         try:
-            await asyncio.wait({self._task}, timeout=timeout)
-            self.late = not self._task.done() and not self.interrupted
+            await asyncio.wait({task}, timeout=timeout)
+            self.late = not task.done() and not self.interrupted
         finally:
             self._over = True  # an engine that does not stop must not be heard any more
-            await stop(self._task, abort_timeout)
+            await stop(task, abort_timeout)
+            # Either would hold this decision in a circle, and with it a window of pictures until the collector comes.
+            self._task, self._speak = None, _nobody
             self.step_ms = (time.perf_counter() - started) * 1000
         if self.interrupted:
             return
         if self.late:
             self.failure = f"the model took longer than {timeout:g} s"
-        elif self._task.cancelled():
+        elif task.cancelled():
             self.failure = "the engine gave up"
-        elif (error := self._task.exception()) is not None:
+        elif (error := task.exception()) is not None:
             self.failure = one_line(error)
 
     def interrupt(self, heard: str | None) -> None:
@@ -94,6 +96,10 @@ class Decision:
                     self._speak(self.text)
                 elif self.text.strip().startswith(SILENT):
                     return
+
+
+def _nobody(text: str) -> None:
+    """Nobody listens any more."""
 
 
 async def stop(task: asyncio.Task[Any], grace: float) -> None:

@@ -21,6 +21,7 @@ from aura_core.recording.writer import Recorder
 from aura_core.session import SessionConfig
 from aura_core.sources.replay import Ask, replay
 from aura_core.sources.video import Video
+from aura_core.state_folder import Keeper
 
 
 class Printer:
@@ -93,10 +94,14 @@ async def run_headless(
     speed: float | None,
     printer: Printer,
     recorder: Recorder | None = None,
+    keeper: Keeper | None = None,
+    also: Callable[[Event], object] | None = None,
 ) -> bool:
     """Replay `video` (see `replay` for `asks` and `speed`) on `engine`, then close it; True if every decision was made.
 
-    With a `recorder` the session is recorded; True then also means that the recording is whole.
+    With a `recorder` the session is recorded; True then also means that the recording is whole. With a `keeper` it
+    goes on from what that has kept, and is kept; the keeper is closed. `also` gets every
+    event.
 
     A question after the end of the video is reported as an error line, but is no failure. Raises ReplayError when the
     video cannot be read to its end, and the OSError that kept `printer` from writing.
@@ -107,18 +112,22 @@ async def run_headless(
         nonlocal failures
         failures += isinstance(event, Error)
         printer(event)
+        if also is not None:
+            also(event)
 
     me = asyncio.current_task()
     assert me is not None
     printer.on_failure = me.cancel
     try:
-        async with open_session(engine.open(), config, listen, recorder=recorder) as session:
+        async with open_session(engine.open(), config, listen, recorder=recorder, keeper=keeper) as session:
             await replay(session, video, asks, speed, report=printer)
     except asyncio.CancelledError:
         if printer.failed is None:
             raise
     finally:
         printer.close()
+        if keeper is not None:
+            await asyncio.to_thread(keeper.close)
         await engine.close()
     if printer.failed is not None:
         raise printer.failed

@@ -8,6 +8,7 @@ events and pins the requests' QA groups in the context.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
 #: The acknowledgements that the data engine writes; a model trained on it says one of these and then watches.
@@ -117,6 +118,10 @@ class StandingRequests:
         dropped = self._requests.pop(next(iter(self._requests))) if len(self) == self.limit else None
         self._requests[request] = StandingRequest(request, text, t, repeats(text) if every is None else every)
         return dropped
+
+    def restore(self, requests: Iterable[StandingRequest]) -> None:
+        """Watch for these, oldest first, and nothing else; of more than `limit` the newest."""
+        self._requests = {request.id: request for request in list(requests)[-self.limit :]}
 
     def stop(self, request: str) -> StandingRequest | None:
         """Forget a request; return it, or None if it was not watched for."""

@@ -25,6 +25,7 @@ from aura_core.context import SYSTEM_PROMPT, Context
 from aura_core.decision import Decision, one_line, stop
 from aura_core.engines.base import EngineSession
 from aura_core.requests import StandingRequest, StandingRequests, is_acknowledgement
+from aura_core.state import Asked, SessionState
 
 log = logging.getLogger(__name__)
 
@@ -56,21 +57,12 @@ class SessionConfig:
     """Let the engine compute the prompt after the next cut while it has nothing else to do."""
 
 
-@dataclass
-class _Asked:
-    """A question on its way to a chunk; `standing` None: its first reply tells."""
-
-    id: str
-    text: str
-    standing: bool | None
-
-
 @dataclass(eq=False)
 class Waiting:
     """A chunk on its way to a decision."""
 
     chunk: Chunk
-    asked: _Asked | None = None
+    asked: Asked | None = None
     skip: bool = False
 
 
@@ -100,9 +92,10 @@ class Session:
         self._now = 0.0
         self._last_frame = 0.0
         self._count = 0
-        self._pending: deque[_Asked] = deque()  # questions that wait for a chunk
+        self._pending: deque[Asked] = deque()  # questions that wait for a chunk
         self._queue: deque[Waiting] = deque()  # bounded by skipping: what is skipped takes no time
         self._newest: Waiting | None = None
+        self._answering: Asked | None = None
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
         self._settled.set()
@@ -113,6 +106,12 @@ class Session:
 
     async def __aenter__(self) -> Self:
         self._show(0.0, "watching")
+        for request in self.requests:  # of a session before, as are the questions that still wait
+            self._emit(events.RequestAdded(request.since, request.id, request.text, request.every))
+            if request.count:
+                self._emit(events.RequestFired(0.0, request.id, request.count))
+        for asked in self._pending:
+            self._emit(events.Question(0.0, asked.text, asked.id, bool(asked.standing)))
         self._worker = asyncio.create_task(self._run(), name="session")
         return self
 
@@ -120,6 +119,20 @@ class Session:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         await self.close(drain=kind is None)
+
+    def state(self) -> SessionState:
+        """What a later session can go on from; see `restore`."""
+        waiting = [self._answering, *(item.asked for item in self._queue), *self._pending]
+        return SessionState.of(self._now, self._count, self.context.texts(), self.requests, waiting)
+
+    def restore(self, state: SessionState) -> None:
+        """Go on from another session's state. To be called before this one is entered."""
+        self._count = state.count
+        self._requests.restore(state.requests_at_zero())
+        self.context.remember(state.groups())
+        for request in self.requests:
+            self.context.pin(request.id)
+        self._pending.extend(state.waiting)
 
     # What comes in
 
@@ -163,14 +176,15 @@ class Session:
             raise RuntimeError("too many questions wait for a picture")
         self._now = t = max(self.now if t is None else t, self._now)
         self._count += 1
-        asked = _Asked(f"q{self._count}", text, standing)
+        asked = Asked(f"q{self._count}", text, standing)
         self._emit(events.Question(t, text, asked.id, bool(standing)))
         if standing:
             self._watch(t, asked)
         for chunk in self._chunker.advance(t):
             self._put(chunk)
         newest = self._newest
-        if newest is not None and newest in self._queue and newest.asked is None and _equal(newest.chunk.end, t):
+        free = newest is not None and newest in self._queue and newest.asked is None
+        if newest is not None and free and abs(newest.chunk.end - t) <= TOLERANCE:
             newest.asked = asked
             return asked.id
         self._pending.append(asked)
@@ -229,6 +243,7 @@ class Session:
                 step = self.config.step_timeout + self.config.abort_timeout
                 await asyncio.wait({self._worker}, timeout=step * (len(self._queue) + 2))
             await stop(self._worker, 2 * self.config.abort_timeout)
+            self._worker = None  # with its traceback it would hold this session, and its pictures, in a circle
         closing = asyncio.create_task(self._engine.close(), name="engine close")
         await asyncio.wait({closing}, timeout=self.config.abort_timeout)
         await stop(closing, self.config.abort_timeout)
@@ -312,7 +327,9 @@ class Session:
             return
         if asked is not None:
             self._show(t, "thinking")
+        self._answering = asked
         decision = await self._decide(chunk)
+        self._answering = None
         self.context.close_turn(decision.kept)
         if decision.failure is not None:
             self._emit(events.Error(t, decision.failure))
@@ -338,7 +355,7 @@ class Session:
             self._deciding = False
         return decision
 
-    def _replied(self, chunk: Chunk, asked: _Asked | None, decision: Decision) -> None:
+    def _replied(self, chunk: Chunk, asked: Asked | None, decision: Decision) -> None:
         """Tell of a spoken reply and settle what it means for the standing requests."""
         t = chunk.end
         acknowledged = asked is not None and is_acknowledgement(decision.text)
@@ -358,7 +375,7 @@ class Session:
 
     # Standing requests and events
 
-    def _watch(self, t: float, asked: _Asked) -> None:
+    def _watch(self, t: float, asked: Asked) -> None:
         dropped = self._requests.add(asked.id, asked.text, t)
         if dropped is not None:
             self._unwatch(t, dropped, "full")
@@ -380,7 +397,3 @@ class Session:
             self._listener(event)
         except Exception:
             log.exception("a listener failed on %s", event)
-
-
-def _equal(t: float, u: float) -> bool:
-    return abs(t - u) <= TOLERANCE

@@ -14,6 +14,7 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from aura_core.recording.header import recorded_config
 from aura_core.recording.report import Outcome, Prompt, Report
 from aura_core.recording.stage import Actor, FollowingSession
 from aura_core.session import SessionConfig
+from aura_core.state import SessionState
 from aura_core.typed_json import load
 
 #: Seconds in which a session that waits for nothing but itself must take its next turn.
@@ -119,6 +121,9 @@ class _Replay:
 
     async def run(self) -> Report:
         reader = Reader(self._path)
+        restored = next((record for record in islice(Reader(self._path), 2) if record.type == "restored"), None)
+        if restored is not None:
+            self._session.restore(load(SessionState, restored.data["state"]))
         await self._session.__aenter__()
         try:
             waiting: Record | None = None
@@ -129,7 +134,7 @@ class _Replay:
                     chunks.append((record.data["via"], self._chunk(record)))
                 elif record.type == "event":
                     self._expected.append(record.data["event"])
-                elif record.type not in ("note", "recording", "end"):
+                elif record.type not in ("note", "recording", "restored", "end"):
                     if waiting is not None:
                         await self._put_in(waiting.data, waiting.type, chunks)
                     waiting, chunks = (record, []) if record.type in _INPUTS else (None, [])

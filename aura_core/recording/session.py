@@ -18,6 +18,9 @@ from aura_core.chunks import Chunk, Chunker
 from aura_core.engines.base import EngineSession
 from aura_core.recording.writer import Recorder
 from aura_core.session import Session, SessionConfig, Waiting
+from aura_core.state import SessionState
+from aura_core.state_folder import Keeper
+from aura_core.typed_json import dump
 
 #: Events that are not written: a decision has its text, and a state follows from the rest.
 _UNWRITTEN = (events.Delta, events.State)
@@ -29,11 +32,18 @@ def open_session(
     emit: Callable[[events.Event], None],
     clock: Callable[[], float] | None = None,
     recorder: Recorder | None = None,
+    keeper: Keeper | None = None,
 ) -> Session:
-    """A `Session`, recorded if there is a recorder, which it closes with itself."""
+    """A `Session`, recorded if there is a recorder, which it closes with itself; with a keeper it goes on from what
+    that has kept, and is kept. The keeper stays open."""
+    listen = emit if keeper is None else keeper.listen(emit)
     if recorder is None:
-        return Session(engine, config, emit, clock)
-    return RecordedSession(recorder, engine, config, emit, clock)
+        session = Session(engine, config, listen, clock)
+    else:
+        session = RecordedSession(recorder, engine, config, listen, clock)
+    if keeper is not None:
+        keeper.attach(session)
+    return session
 
 
 class RecordedSession(Session):
@@ -68,6 +78,11 @@ class RecordedSession(Session):
         """See `Session.now`; while something comes in it stands still, at the time that is written."""
         return super().now if self._held is None else self._held
 
+    def restore(self, state: SessionState) -> None:
+        """See `Session.restore`."""
+        self._recorder.put("restored", state=dump(state))
+        super().restore(state)
+
     # What comes in
 
     def feed(self, t: float, frame: np.ndarray) -> None:
@@ -100,6 +115,7 @@ class RecordedSession(Session):
             await super().close(t, drain)
         finally:
             await asyncio.to_thread(self._recorder.close)
+            self._chunker = Chunker(fps=self.config.fps)  # the other one and this hold each other, and the pictures
 
     def _end(self, t: float, drain: bool) -> None:
         with self._input("close", t=t, drain=drain):

@@ -134,6 +134,8 @@ class Recorder:
         self._thread.join(PATIENCE)
         if self._thread.is_alive():
             self._fail("the disk does not answer")
+        with self._lock:
+            self._on_failure = None  # who listens and the recorder hold each other
 
     def delete(self) -> None:
         """End the recording and remove its file."""

@@ -31,11 +31,14 @@ from gradio.themes import Base
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from aura_core.events import Event
+from aura_core.metrics import Metrics
 from aura_core.profiles import Profile, build_asr, build_engine, build_tts, get_profile
 from aura_core.recording.folder import Recordings
 from aura_core.sources.webrtc import WebRTC
 from aura_core.speech.tts import TtsError
 from aura_core.speech.vad import Vad, VadError
+from aura_core.state_folder import StateFolder
 from aura_core.ui import PortInUse
 from aura_core.ui.demos import find_demos
 from aura_core.ui.visit import Assistant, Speech, Visit
@@ -126,6 +129,10 @@ def build_app(
 
     app = FastAPI(title="AURA", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     webrtc.mount(app)
+    for listener in assistant.listeners:
+        if isinstance(listener, Metrics):
+            listener.gauges["aura_connections"] = ("Pages that are connected.", lambda: float(webrtc.taken))
+            listener.mount(app)
 
     @app.get("/aura/config")
     async def config() -> dict[str, Any]:
@@ -227,16 +234,23 @@ def serve(
     ssl_keyfile: str | None = None,
     start: Callable[[Profile], AbstractContextManager[Profile]] = nullcontext,
     recordings: Recordings | None = None,
+    states: StateFolder | None = None,
+    listeners: Sequence[Callable[[Event], object]] = (),
+    tracer: Any = None,
 ) -> None:
     """Load the profile's model and serve the page until interrupted; `speech=False` overrides the profile.
 
     `start`: a context in which the servers that the profile needs are up. `recordings`: where every session is
-    recorded. Raises PortInUse (before anything is
-    started or loaded), EngineError, and what `start` raises.
+    recorded. `states`: where sessions leave what they know. `listeners`, `tracer`: see `Assistant`; metrics
+    among the listeners are served. Raises PortInUse (before anything is started or loaded), EngineError, and what
+    `start` raises.
     """
     with claim_port(host, port) as listener, start(profile) as profile:
         voices = load_speech(profile) if speech else Speech()
         shown = find_demos(demos)
-        assistant = Assistant(build_engine(profile), profile.session_config(), voices, shown, recordings, profile)
-        about = {"profile": profile.name, "model": assistant.engine.name, "speech": describe_speech(voices)}
+        engine = build_engine(profile)
+        assistant = Assistant(
+            engine, profile.session_config(), voices, shown, recordings, profile, states, listeners, tracer
+        )
+        about = {"profile": profile.name, "model": engine.name, "speech": describe_speech(voices)}
         run(assistant, about, listener, max_sessions, ice_servers, ssl_certfile, ssl_keyfile)

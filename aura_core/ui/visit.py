@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,9 +29,12 @@ from aura_core.sources import ReplayError
 from aura_core.sources.live import Outlet
 from aura_core.sources.replay import replay
 from aura_core.sources.video import Video
+from aura_core.spans import ChunkSpans
 from aura_core.speech.asr import Asr, AsrError, Transcript
 from aura_core.speech.tts import Tts, TtsError
 from aura_core.speech.vad import Vad, VadError
+from aura_core.state import StateError
+from aura_core.state_folder import Keeper, StateFolder
 from aura_core.ui.demos import Demo
 from aura_core.voice import AudioPiece, Voice
 
@@ -63,6 +66,12 @@ class Assistant:
     """Where sessions are recorded; None: nowhere."""
     profile: Profile | None = None
     """What a recording says the model was."""
+    states: StateFolder | None = None
+    """Where sessions leave what they know; None: nowhere."""
+    listeners: Sequence[Callable[[Event], object]] = ()
+    """Told every event of every session."""
+    tracer: Any = None
+    """Where the spans of chunks go; None: nowhere."""
 
     def record(self) -> Recorder | None:
         """Begin the recording of a session, if they are recorded. Raises RecordingError."""
@@ -103,6 +112,9 @@ class Visit:
         self._demo: Demo | None = None
         self._replay: asyncio.Task[None] | None = None
         self._recorder: Recorder | None = None
+        self._name: str | None = None
+        self._keeper: Keeper | None = None
+        self._spans = None if assistant.tracer is None else ChunkSpans(assistant.tracer)
 
     @property
     def now(self) -> float | None:
@@ -131,15 +143,17 @@ class Visit:
     async def message(self, message: dict[str, Any]) -> None:
         """Do what the page asks. Raises ValueError with a line for the user.
 
-        `watch` (`demo`: a recording's name, or null for the camera), `ask` (`text`, `standing`), `stop` (`request`),
+        `watch` (`demo`: a recording's name, or null for the camera; `session`: what the page calls its camera's
+        session, which goes on from what was kept under this name), `ask` (`text`, `standing`), `stop` (`request`),
         `hush` stops talking, `clear` starts over with a fresh session.
         """
         self._note("page", str(message.get("type"))[:40])
         match message.get("type"):
             case "watch":
+                self._name = name if isinstance(name := message.get("session"), str) else self._name
                 await self._watch(self._find_demo(message.get("demo")))
             case "clear":
-                await self._watch(self._demo)
+                await self._watch(self._demo, fresh=True)
             case "ask":
                 self._ask(message.get("text"), message.get("standing"))
             case "stop":
@@ -149,6 +163,11 @@ class Visit:
                 self._hush()
             case other:
                 raise ValueError(f"The page sent an unknown message: {str(other)[:40]}")
+
+    async def idle(self) -> None:
+        """Wait until every chunk so far has been decided."""
+        if self._session is not None:
+            await self._session.idle()
 
     async def close(self) -> None:
         """End the session; nothing is sent any more."""
@@ -166,6 +185,9 @@ class Visit:
                 await asyncio.wait_for(ending, CLOSE_TIMEOUT)
             except Exception:
                 log.exception("a session did not end cleanly")
+        if self._keeper is not None:
+            await asyncio.to_thread(self._keeper.close)
+            self._keeper = None
         self._outlet.silence()
 
     def _find_demo(self, name: object) -> Demo | None:
@@ -176,17 +198,25 @@ class Visit:
             raise ValueError("There is no such recording.")
         return demo
 
-    async def _watch(self, demo: Demo | None) -> None:
+    async def _watch(self, demo: Demo | None, fresh: bool = False) -> None:
         await self.close()
         video = None if demo is None else await self._open(demo)
         self._demo = demo
         self._recorder = await self._record()
+        self._keeper = None if demo is not None else await self._keep(fresh)
         session = open_session(
-            self._assistant.engine.open(), self._assistant.config, self._emit, lambda: self.now or 0.0, self._recorder
+            self._assistant.engine.open(),
+            self._assistant.config,
+            self._emit,
+            lambda: self.now or 0.0,
+            self._recorder,
+            self._keeper,
         )
         self._voice = self._open_voice(session)
         recording = self._recorder is not None
         self._outlet.send({"type": "started", "demo": demo.name if demo else None, "recording": recording})
+        if self._keeper is not None and self._keeper.restored is not None:
+            self._outlet.send({"type": "restored"})
         self._started = self._clock()
         self._session = await session.__aenter__()
         if demo is not None and video is not None:
@@ -198,6 +228,23 @@ class Visit:
         except RecordingError as error:
             self._report(f"This is not recorded: {error}")
             return None
+
+    async def _keep(self, fresh: bool) -> Keeper | None:
+        states = self._assistant.states
+        if states is None or self._name is None:
+            return None
+        lines: list[str] = []
+        try:
+            keeper = await asyncio.to_thread(states.open, self._name, lines.append)
+        except StateError as error:
+            self._report(f"What is said now is not kept for a restart: {error}")
+            return None
+        if lines:
+            log.warning("%s", lines[0])
+            self._report("What was kept of this session is damaged; it begins anew.")
+        if fresh:
+            keeper.forget()
+        return keeper
 
     def _note(self, what: str, text: str) -> None:
         """Write down what the session itself does not get to see."""
@@ -261,12 +308,19 @@ class Visit:
 
     def _emit(self, event: Event) -> None:
         self._outlet.send(event.as_json())
+        for listener in self._assistant.listeners:
+            listener(event)
+        if self._spans is not None:
+            decision = self._session.decision if self._session is not None else None
+            self._spans(event, (self.now or event.t) - event.t, decision and decision.stats)
         if self._voice is not None:
             self._voice.on_event(event)
 
     def _play(self, piece: AudioPiece) -> None:
         voice = self._voice
         if voice is not None:
+            if self._spans is not None:
+                self._spans.sound()
             self._outlet.play(piece.pcm, piece.rate, lambda ms: voice.played(ms, piece.generation))
 
     def _heard(self, transcript: Transcript) -> None:

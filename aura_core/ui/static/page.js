@@ -10,6 +10,14 @@ const RETRIES_MS = [500, 1000, 2000, 4000, 8000, 8000, 8000];
 
 const LAST_WORDS_MS = 20000;
 
+/** What this tab calls its camera's session; a server that keeps sessions goes on from the one of this name. */
+function sessionName() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  const name = sessionStorage.getItem("aura-session") ?? Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  sessionStorage.setItem("aura-session", name);
+  return name;
+}
+
 class Page {
   constructor(config) {
     this.config = config;
@@ -107,7 +115,7 @@ class Page {
       return;
     }
     this.attempt = 0;
-    this.send({ type: "watch", demo: this.demo?.name ?? null });
+    this.send({ type: "watch", demo: this.demo?.name ?? null, session: sessionName() });
   }
 
   /** The connection broke by itself: try again, with longer and longer pauses. */
@@ -178,6 +186,8 @@ class Page {
       case "state":
         this.state = message.state;
         return this.show();
+      case "restored":
+        return note("Going on from before: what was said and asked is remembered.");
       case "playing":
         this.playing = message.playing;
         return this.show();
