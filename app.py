@@ -17,6 +17,7 @@ import os
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
+from functools import partial
 from pathlib import Path
 from typing import NoReturn
 
@@ -107,6 +108,17 @@ def build_parser() -> Parser:
         metavar="1|max",
         help="1 is the pace of life, max as fast as the model decides (default: max)",
     )
+    live = parser.add_argument_group("camera without a browser")
+    live.add_argument(
+        "--camera",
+        metavar="WHERE",
+        help="with --headless or --desktop: rtsp:// or http:// address of a camera, the number of one at this machine, "
+        "or a file that plays one; a login may stand in the address or, unseen by others, as user:password in "
+        "AURA_CAMERA_LOGIN",
+    )
+    live.add_argument("--desktop", action="store_true", help="camera, microphone and loudspeaker of this machine")
+    live.add_argument("--headphones", action="store_true", help="listen also while speaking; needs headphones")
+    live.add_argument("--seconds", type=_above_zero, metavar="S", help="end after so long (default: with Ctrl-C)")
     record = parser.add_argument_group("recording", "written down as it happens; it holds what the camera saw")
     record.add_argument(
         "--record",
@@ -144,20 +156,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (default: the process's own); return the exit code."""
     parser = build_parser()
     options = parser.parse_args(arguments)
-    if options.headless and options.replay is None:
-        parser.error("--headless needs --replay VIDEO")
+    if options.headless and (options.replay is None) == (options.camera is None):
+        parser.error("--headless needs --replay VIDEO or --camera WHERE")
+    if options.headless and options.desktop:
+        parser.error("--headless and --desktop exclude each other")
+    for flag, places in (("camera", "headless desktop"), ("seconds", "camera desktop"), ("headphones", "desktop")):
+        if getattr(options, flag) and not any(getattr(options, place) for place in places.split()):
+            parser.error(f"--{flag} needs --{places.replace(' ', ' or --')}")
     again = options.replay_recording is not None
     if again and (options.headless or options.record or options.state_dir):
         parser.error("--replay-recording goes with neither --headless nor --record nor --state-dir")
     for flag in ("replay", "ask", "script", "json"):
-        if getattr(options, flag) and not options.headless and not (again and flag == "json"):
+        alone = (again and flag == "json") or (options.desktop and flag in ("ask", "script"))
+        if getattr(options, flag) and not options.headless and not alone:
             parser.error(f"--{flag} needs --headless")
     if options.headless and (options.metrics or options.traces):
         parser.error("--metrics and --traces go with the page")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     if options.log_json:
         log_as_json()
-    if options.record is not None and not options.headless and options.record.exists() and not options.record.is_dir():
+    one = options.headless or options.desktop
+    if options.record is not None and not one and options.record.exists() and not options.record.is_dir():
         parser.error(f"{options.record} is not a folder")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
@@ -169,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         if again:
             return replay_recording(options)
-        if options.headless:
+        if options.headless or options.desktop:
             return headless(profile, options)
         from aura_core.metrics import Metrics
         from aura_core.spans import tracer
@@ -219,7 +238,7 @@ def choose_profile(options: argparse.Namespace) -> Profile:
     for part in ("engine", "asr", "tts"):
         if flags[f"{part}_url"] is not None:
             flags[part] = "openai"
-    if options.no_speech or options.headless:  # a replay is asked and answers in writing
+    if options.no_speech or options.headless:  # it is asked and answers in writing
         flags |= {"asr": "none", "tts": "none"}
     return get_profile(options.profile).override(**flags)
 
@@ -230,37 +249,55 @@ def started(profile: Profile, options: argparse.Namespace) -> AbstractContextMan
 
 
 def headless(profile: Profile, options: argparse.Namespace) -> int:
-    """Replay `options.replay`; everything the user gave is looked at before the model is loaded."""
-    from aura_core.headless import Printer, run_headless
+    """One session without a page: a replay, a camera, a desktop. All that the user gave is looked at before the model
+    is loaded."""
+    from aura_core.headless import Printer, run_camera, run_headless
+    from aura_core.sources.address import LOGIN
     from aura_core.sources.video import Video
+    from aura_core.sources.webcam import open_camera
     from aura_core.state_folder import StateFolder
 
     asks: list[Ask] = options.ask + (load_script(options.script) if options.script else [])
     if options.record is not None and options.record.exists():
         raise RecordingError(f"{options.record} is there already; a recording never overwrites")
-    video = Video.open(options.replay)
-    keeper = None
-    if options.state_dir is not None:
-        keeper = StateFolder(options.state_dir).open("headless", lambda line: print(f"app.py: {line}", file=sys.stderr))
     out = sys.stdout
     if isinstance(out, io.TextIOWrapper):  # the encoding of JSON, wherever this runs
         out.reconfigure(encoding="utf-8", errors="backslashreplace")
-    # a library that prints must not get in between the lines
-    with contextlib.redirect_stdout(sys.stderr), started(profile, options) as profile:
+    with contextlib.ExitStack() as stack:
+        # a library that prints must not get in between the lines
+        stack.enter_context(contextlib.redirect_stdout(sys.stderr))
+        video = camera = None
+        if options.replay is not None:
+            video = Video.open(options.replay)
+        else:
+            opened = open_camera(options.camera or "0", os.environ.get(LOGIN))
+            camera = stack.enter_context(contextlib.closing(opened))
+        profile = stack.enter_context(started(profile, options))
         engine = build_engine(profile)
-        printer = Printer(out, options.json, video.duration)
+        config = profile.session_config()
+        printer = Printer(out, options.json, video and video.duration)
         recorder = None
         if options.record is not None:
             from aura_core.recording.header import describe
             from aura_core.recording.writer import Recorder
 
-            header = describe(profile.session_config(), engine.name, profile)
+            header = describe(config, engine.name, profile)
             recorder = Recorder(options.record, header, _bytes(options.record_limit), getattr(engine, "fit", None))
-        listen = log_event if options.log_json else None
-        replayed = run_headless(
-            engine, profile.session_config(), video, asks, options.speed, printer, recorder, keeper, listen
-        )
-        return 0 if asyncio.run(replayed) else 1
+        keeper = None
+        if options.state_dir is not None:
+            warn = partial(print, "app.py:", file=sys.stderr)
+            keeper = StateFolder(options.state_dir).open("headless", warn)
+        around = {"recorder": recorder, "keeper": keeper, "listener": log_event if options.log_json else None}
+        if camera is None:
+            assert video is not None
+            run = run_headless(engine, config, video, asks, options.speed, printer, **around)
+        elif options.desktop:
+            from aura_core.desktop import run_desktop
+
+            run = run_desktop(engine, profile, camera, asks, options.seconds, printer, recorder, options.headphones)
+        else:
+            run = run_camera(engine, config, camera, asks, options.seconds, printer, **around)
+        return 0 if asyncio.run(run) else 1
 
 
 def replay_recording(options: argparse.Namespace) -> int:

@@ -1,4 +1,4 @@
-"""A replay without a page: every event of the session as a line on standard output, for people or for scripts.
+"""A session without a page: every event as a line on standard output, for people or for scripts.
 
 Lines are written the moment they happen, so that a program behind a pipe can act on them. A reader that goes away, or
 a disk that is full, ends the session instead of being shouted into.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from typing import TextIO
 
 from tqdm import tqdm
@@ -18,9 +18,10 @@ from aura_core.engines.base import Engine
 from aura_core.events import Error, Event, Question, Reply, Silent, Skipped
 from aura_core.recording.session import open_session
 from aura_core.recording.writer import Recorder
-from aura_core.session import SessionConfig
+from aura_core.session import Session, SessionConfig
 from aura_core.sources.replay import Ask, replay
 from aura_core.sources.video import Video
+from aura_core.sources.watch import Camera, Watch
 from aura_core.state_folder import Keeper
 
 
@@ -95,16 +96,66 @@ async def run_headless(
     printer: Printer,
     recorder: Recorder | None = None,
     keeper: Keeper | None = None,
-    also: Callable[[Event], object] | None = None,
+    listener: Callable[[Event], object] | None = None,
 ) -> bool:
     """Replay `video` (see `replay` for `asks` and `speed`) on `engine`, then close it; True if every decision was made.
 
     With a `recorder` the session is recorded; True then also means that the recording is whole. With a `keeper` it
-    goes on from what that has kept, and is kept; the keeper is closed. `also` gets every
-    event.
+    goes on from what that has kept, and is kept; the keeper is closed. `listener` gets every
+    event after `printer`.
 
     A question after the end of the video is reported as an error line, but is no failure. Raises ReplayError when the
     video cannot be read to its end, and the OSError that kept `printer` from writing.
+    """
+    return await run_session(
+        engine,
+        config,
+        lambda session: replay(session, video, asks, speed, report=printer),
+        printer,
+        recorder=recorder,
+        keeper=keeper,
+        listener=listener,
+    )
+
+
+async def run_camera(
+    engine: Engine,
+    config: SessionConfig,
+    camera: Camera,
+    asks: Sequence[Ask],
+    seconds: float | None,
+    printer: Printer,
+    recorder: Recorder | None = None,
+    keeper: Keeper | None = None,
+    listener: Callable[[Event], object] | None = None,
+) -> bool:
+    """As `run_headless`, with a live camera: for `seconds`, or until cancelled."""
+    watch = Watch(camera)
+    return await run_session(
+        engine,
+        config,
+        lambda session: watch.run(session, asks, seconds, printer),
+        printer,
+        watch.now,
+        recorder,
+        keeper,
+        listener,
+    )
+
+
+async def run_session(
+    engine: Engine,
+    config: SessionConfig,
+    drive: Callable[[Session], Coroutine[None, None, object]],
+    printer: Printer,
+    clock: Callable[[], float] | None = None,
+    recorder: Recorder | None = None,
+    keeper: Keeper | None = None,
+    listener: Callable[[Event], object] | None = None,
+) -> bool:
+    """Open a session, let `drive` put things into it, close both and the engine; see `run_headless`.
+
+    `clock` as in `Session`.
     """
     failures = 0
 
@@ -112,15 +163,16 @@ async def run_headless(
         nonlocal failures
         failures += isinstance(event, Error)
         printer(event)
-        if also is not None:
-            also(event)
+        if listener is not None:
+            listener(event)
 
     me = asyncio.current_task()
     assert me is not None
     printer.on_failure = me.cancel
     try:
-        async with open_session(engine.open(), config, listen, recorder=recorder, keeper=keeper) as session:
-            await replay(session, video, asks, speed, report=printer)
+        opened = open_session(engine.open(), config, listen, clock, recorder, keeper=keeper)
+        async with opened as session:
+            await drive(session)
     except asyncio.CancelledError:
         if printer.failed is None:
             raise
@@ -135,4 +187,5 @@ async def run_headless(
 
 
 def _one_line(text: str) -> str:
-    return " ".join(text.split())
+    """Text on one line of a terminal: what somebody said, or a sign showed, is no command to it."""
+    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())

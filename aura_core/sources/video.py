@@ -16,8 +16,10 @@ from collections.abc import AsyncGenerator, Generator, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from fractions import Fraction
 from functools import cached_property
 from pathlib import Path
+from typing import Protocol
 
 import av
 import numpy as np
@@ -133,10 +135,17 @@ def _stop(pool: ThreadPoolExecutor, samples: Generator[Sample, None, None]) -> N
     samples.close()
 
 
+class Shaped(Protocol):
+    """What must be known of a stream to show its frames: an `av.VideoStream`, or what outlives one."""
+
+    @property
+    def sample_aspect_ratio(self) -> Fraction | None: ...
+
+
 class Picture:
     """A decoded frame at stream time `t`, converted when it is first needed."""
 
-    def __init__(self, t: float, frame: av.VideoFrame, stream: av.VideoStream) -> None:
+    def __init__(self, t: float, frame: av.VideoFrame, stream: Shaped) -> None:
         self.t = t
         self._frame = frame
         self._stream = stream
@@ -146,7 +155,7 @@ class Picture:
         return as_shown(self._frame, self._stream)
 
 
-def as_shown(frame: av.VideoFrame, stream: av.VideoStream) -> np.ndarray:
+def as_shown(frame: av.VideoFrame, stream: Shaped) -> np.ndarray:
     """A frame of `stream` as uint8 RGB (H, W, 3), as a player shows it: square pixels, upright, no side above
     `MAX_SIDE` (shrunk by the converter itself)."""
     aspect = float(stream.sample_aspect_ratio or 1)
@@ -187,7 +196,7 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
             raise ReplayError(f"{path} is damaged: its index is missing (a recording that was cut off?)") from error
         raise ReplayError(f"{path} is not a video file that can be read") from error
     with container:
-        stream = _main_stream(container)
+        stream = main_stream(container)
         if stream is None:
             raise ReplayError(f"{path} has no video in it")
         if stream.codec_context is None:
@@ -199,7 +208,7 @@ def opened(path: Path) -> Iterator[tuple[InputContainer, av.VideoStream]]:
             raise ReplayError(f"{path} cannot be read any further: {error.strerror}") from error
 
 
-def _main_stream(container: InputContainer) -> av.VideoStream | None:
+def main_stream(container: InputContainer) -> av.VideoStream | None:
     """The stream that a player would show; cover art and thumbnails are not video."""
     still = Disposition.attached_pic | Disposition.timed_thumbnails
     if container.format.name == "tty":  # reads any text file as a film of its letters
