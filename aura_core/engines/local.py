@@ -23,7 +23,7 @@ from aura_core.engines.base import EngineError, StepStats
 from aura_core.engines.network import Network, resolve_checkpoint
 from aura_core.engines.prefix import PrefixMemory
 from aura_core.engines.utterance import Utterance
-from aura_core.pixels import resize
+from aura_core.pixels import PixelConfig, resize
 from aura_core.prompt import PromptBuilder
 
 _Result = TypeVar("_Result")
@@ -85,6 +85,11 @@ class LocalEngine:
     @property
     def quieter_limit(self) -> float:
         return QUIETER_LIMIT
+
+    @property
+    def pixels(self) -> PixelConfig:
+        """At which size the model sees."""
+        return self.network.pixels
 
     def open(self) -> LocalSession:
         if self.closed:
