@@ -56,7 +56,7 @@ export class Gauges {
       if (value === null || (ONCE.has(key) && value === this.seen[key].at(-1))) continue;
       const seen = (this.seen[key] = [...this.seen[key], value].slice(-KEPT));
       const sorted = [...seen].sort((a, b) => a - b);
-      const at = (share) => sorted[Math.min(sorted.length - 1, Math.floor(share * sorted.length))];
+      const at = (share) => sorted[Math.ceil(share * sorted.length) - 1];
       [value, at(0.5), at(0.95)].forEach((ms, i) => (cells[i].textContent = time(ms)));
     }
     const { cached, prompt, window, history, skipped, memory_mb: memory } = message;

@@ -47,6 +47,7 @@ class Page extends Senses {
     this.changed("captions");
     new Controls(this);
     this.show();
+    this.buttons();
   }
 
   now() {

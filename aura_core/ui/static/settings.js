@@ -20,7 +20,7 @@ export class Settings {
     for (const width of offer.widths) $("width").append(option(width, `${width} × ${(width * 3) / 4}`));
     $("quieter").min = -offer.quieter;
     $("quieter").max = offer.quieter;
-    $("quieter").oninput = () => this.set("quieter", Number($("quieter").value));
+    $("quieter").oninput = () => this.set("quieter", 0 - Number($("quieter").value)); // to the right it speaks more
     $("captions-on").onchange = () => this.set("captions", $("captions-on").checked);
     $("letters").onchange = () => this.set("letters", $("letters").checked);
     $("hands").onchange = () => this.set("handsFree", $("hands").value === "free");
@@ -88,7 +88,7 @@ export class Settings {
 
   show() {
     const { quieter, voice, handsFree, captions, letters } = this.values;
-    $("quieter").value = quieter;
+    $("quieter").value = -quieter;
     const said = quieter === 0 ? "as the model was trained" : quieter > 0 ? `quieter by ${quieter}` : `more eager by ${-quieter}`;
     $("quieter-value").textContent = said;
     $("quieter").setAttribute("aria-valuetext", said);

@@ -39,7 +39,12 @@ export class Timeline {
     head.append(make("span", "aura-kind", KINDS[item.kind]), when, make("span", "", streamTime(item.t)));
     if (item.interrupted) head.append(make("span", "", "cut short"));
     const asked = this.question(item);
-    if (asked) head.append(button("aura-link", "to what?", () => this.jump(asked)));
+    if (asked) {
+      const why = button("aura-link", "why?", () => this.jump(asked));
+      why.title = asked.text;
+      why.setAttribute("aria-label", `It was asked: ${asked.text}`);
+      head.append(why);
+    }
     words.append(head, make("p", "", item.text || "(nothing was heard)"));
     if (item.chunk !== undefined) words.append(this.marks(item));
     row.append(words);
