@@ -72,7 +72,7 @@ class Offer:
         if not isinstance(wish, dict):
             raise ValueError("The settings are not understood.")
         voice = wish.get("voice")
-        if voice is not None and voice not in self.voices:
+        if voice is not None and (not isinstance(voice, str) or voice not in self.voices):
             raise ValueError("There is no such voice.")
         sizes = {name: self._size(name, wish.get(name)) for name in ("n", "n_extra", "m")}
         return Settings(self.bias(wish.get("quieter", 0.0)), voice, **sizes)
