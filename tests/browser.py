@@ -38,27 +38,35 @@ ROOT = Path(__file__).parents[1]
 ANSWER = "I see a red cup on the left. Nothing else is on the table."
 ACKNOWLEDGEMENT = "Okay, I will tell you."
 ALERT = "A green ball has come in."
+REPEAT = "Repeat: "
 #: Seconds after a request at which its alert comes.
 ALERT_AFTER = 3
 
 
 class ScriptedSession:
-    """Answers questions with ANSWER, requests with ACKNOWLEDGEMENT and, ALERT_AFTER chunks later, ALERT."""
+    """Answers questions with ANSWER, requests with ACKNOWLEDGEMENT and, every ALERT_AFTER chunks if "every" was asked
+    for and once otherwise, ALERT; says what is behind REPEAT in a question. Made quieter at all, it gives no alerts."""
 
     def __init__(self) -> None:
         self.alert_in: int | None = None
+        self.again = False
+        self.quieter = 0.0
 
     async def generate(self, messages: Sequence[Message], stats: StepStats | None = None) -> AsyncGenerator[str, None]:
         asked = messages[-1].text or ""
         reply = ""
         if self.alert_in is not None:
             self.alert_in -= 1
-        if "tell me" in asked.lower():
-            self.alert_in, reply = ALERT_AFTER, ACKNOWLEDGEMENT
+        if stats is not None:
+            stats.prompt_tokens, stats.cached_tokens, stats.ttft_ms = 200, 150, 1.0
+        if asked.startswith(REPEAT):
+            reply = asked.removeprefix(REPEAT)
+        elif "tell me" in asked.lower():
+            self.alert_in, self.again, reply = ALERT_AFTER, "every" in asked, ACKNOWLEDGEMENT
         elif asked:
             reply = ANSWER
-        elif self.alert_in == 0:
-            self.alert_in, reply = None, ALERT
+        elif self.alert_in is not None and self.alert_in <= 0 and self.quieter <= 0:
+            self.alert_in, reply = (ALERT_AFTER if self.again else None), ALERT
         for word in re.findall(r"\s*\S+", reply):
             await asyncio.sleep(0)
             yield word
@@ -74,6 +82,7 @@ class ScriptedEngine:
     """Opens a `ScriptedSession` for each visit."""
 
     name = "scripted"
+    quieter_limit = 5.0
 
     def open(self) -> ScriptedSession:
         return ScriptedSession()

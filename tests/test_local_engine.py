@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 from aura_core.chunks import Chunk
 from aura_core.context import Context, Message
-from aura_core.engines.base import EngineError, StepStats
+from aura_core.engines.base import EngineError, StepStats, Tunable
 from aura_core.engines.local import LocalEngine, LocalSession
 from aura_core.pixels import to_patches
 from aura_core.prompt import Prompt
@@ -377,3 +377,21 @@ def test_nothing_needs_torchvision() -> None:
         "from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration\n"
     )
     subprocess.run([sys.executable, "-c", program], check=True, timeout=120)
+
+
+async def test_a_session_is_made_quieter_and_more_eager_as_it_runs(shared_engine: LocalEngine) -> None:
+    assert isinstance(shared_engine, Tunable)
+    quiet, other = shared_engine.open(), shared_engine.open()
+    context = Context()
+    context.open_turn(chunk(0), QUESTIONS[3])
+    stats = StepStats()
+    assert await say(quiet, context.messages(), stats)  # untrained weights never fall silent
+    assert stats.quieter == 0.0
+    quiet.quieter = 1000.0
+    assert await say(quiet, context.messages(), stats) == ""
+    assert stats.quieter == 1000.0
+    assert await say(other, context.messages())
+    quiet.quieter = -1000.0
+    assert await say(quiet, context.messages())
+    await quiet.close()
+    await other.close()

@@ -17,6 +17,7 @@ from aura_core.engines.base import StepStats
 from aura_core.recording.folder import Recordings
 from aura_core.session import Session, SessionConfig
 from aura_core.state_folder import StateFolder
+from aura_core.ui.kept import Kept
 from aura_core.ui.visit import Assistant, Visit
 from tests.scripted import Journal, idle
 
@@ -75,7 +76,7 @@ class Page:
 async def test_a_visit_leaves_no_picture(tmp_path: Path, kept: bool, recorded: bool) -> None:
     engine = Watcher({1: ["A cup."], 10: ["A ", asyncio.Event()]})
     recordings = Recordings(tmp_path / "recordings") if recorded else None
-    assistant, now = Assistant(engine, recordings=recordings, states=StateFolder(tmp_path) if kept else None), 0.0
+    assistant, now = Assistant(engine, kept=Kept(recordings), states=StateFolder(tmp_path) if kept else None), 0.0
     visit = Visit(assistant, Page(), lambda: now)
     for _ in range(2):
         await visit.message({"type": "watch", "demo": None, "session": "a"})

@@ -10,6 +10,7 @@ import pytest
 from aura_core.recording import SUFFIX
 from aura_core.recording.folder import Recordings, recordings
 from aura_core.recording.format import Reader
+from aura_core.ui.kept import Kept
 from aura_core.ui.visit import Assistant, Visit
 from tests.command_line import ROOT, TIMEOUT, app, environment, events, start
 from tests.recorded import Actor, again, picture
@@ -144,14 +145,15 @@ class Page:
 
 async def test_a_visit_is_recorded_and_says_so(tmp_path: Path) -> None:
     page, clock = Page(), iter(range(10000))
-    assistant = Assistant(Actor({1: ["Hello."]}), recordings=Recordings(tmp_path / "new"))
+    assistant = Assistant(Actor({1: ["Hello."]}), kept=Kept(Recordings(tmp_path / "new")))
     visit = Visit(assistant, page, lambda: next(clock) / 100)
     await visit.message({"type": "watch", "demo": None})
     for tick in range(8):
         visit.picture(tick / 2, picture(tick))
     await visit.message({"type": "ask", "text": "What is it?"})
     await visit.close()
-    assert {"type": "started", "demo": None, "recording": True} in page.sent
+    (started,) = (message for message in page.sent if message["type"] == "started")
+    assert started["recording"]
     (path,) = recordings(tmp_path / "new")
     assert {record.data["what"] for record in Reader(path) if record.type == "note"} == {"page"}
     assert (await again(path, {1: ["Hello."]})).same
@@ -160,7 +162,7 @@ async def test_a_visit_is_recorded_and_says_so(tmp_path: Path) -> None:
 async def test_a_visit_goes_on_when_it_cannot_be_recorded(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     page = Page()
-    visit = Visit(Assistant(Actor({}), recordings=Recordings(tmp_path / "file")), page)
+    visit = Visit(Assistant(Actor({}), kept=Kept(Recordings(tmp_path / "file"))), page)
     await visit.message({"type": "watch", "demo": None})
     (error,) = (message["text"] for message in page.sent if message["type"] == "error")
     assert error.startswith("This is not recorded")

@@ -2,6 +2,7 @@
 
 import asyncio
 import tempfile
+from collections.abc import AsyncGenerator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aura_core import events
+from aura_core.context import Message
+from aura_core.engines.base import StepStats
 from aura_core.recording import RecordingError
 from aura_core.recording.format import Reader
 from aura_core.recording.replay import replay
@@ -208,3 +211,32 @@ async def test_what_cannot_be_run_again_is_one_line(tmp_path: Path) -> None:
         await replay(tmp_path / "a", Actor({}))
     with pytest.raises(RecordingError, match="No such file"):
         await replay(tmp_path / "none", Actor({}))
+
+
+class Shy(Actor):
+    """Says something every second while it is not made quieter; tunable."""
+
+    def __init__(self) -> None:
+        super().__init__({})
+        self.quieter = 0.0
+
+    async def generate(self, messages: Sequence[Message], stats: StepStats | None = None) -> AsyncGenerator[str, None]:
+        if stats is not None:
+            stats.quieter = self.quieter
+        if self.quieter <= 0:
+            yield "Hello."
+
+
+async def test_a_session_that_was_made_quieter_runs_again_the_same(tmp_path: Path) -> None:
+    engine, journal = Shy(), Journal()
+    path = tmp_path / "quieter"
+    async with recorded(path, engine, journal) as session:
+        for second in range(6):
+            engine.quieter = 2.0 if second in (2, 3) else 0.0
+            for half in range(2):
+                session.feed(second + half / 2, picture(2 * second + half))
+            session.feed(second + 0.999, picture(second))
+            await session.idle()
+    report = await replay(path, Shy())
+    assert report.same
+    assert len({outcome.now for outcome in report.outcomes}) == 2

@@ -59,3 +59,11 @@ async def test_errors_are_clear():
         await say(EmbeddedTts("klingon-opera"), "A dog.")
     with pytest.raises(ValueError, match="1000 characters"):
         await say(EmbeddedTts(), "x" * (MAX_TEXT + 1))
+
+
+async def test_every_voice_on_offer_is_there_and_sounds_like_no_other():
+    usual = EmbeddedTts()
+    assert next(iter(usual.voices)) == usual.voice
+    sounds = [(await say(usual.in_voice(name), "I see a red cup.")).tobytes() for name in usual.voices]
+    assert all(sounds)
+    assert len(set(sounds)) == len(usual.voices)

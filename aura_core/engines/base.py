@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 
@@ -37,6 +37,8 @@ class StepStats:
     """From the first generated token to the last."""
     prewarmed: bool = False
     """The prefix had been computed ahead of time by `prewarm`."""
+    quieter: float = 0.0
+    """What the user had added to the bias on silence (see `TunableSession`)."""
     prompt: np.ndarray | None = field(default=None, repr=False, compare=False)
     """The prompt itself, int64 token ids (T,), from engines that build it."""
 
@@ -82,6 +84,29 @@ class Engine(Protocol):
 
     async def close(self) -> None:
         """Finish what sessions have asked for, then free the model. May be called twice."""
+        ...
+
+
+@runtime_checkable
+class TunableSession(EngineSession, Protocol):
+    """A conversation that can be made quieter or more eager while it runs."""
+
+    quieter: float
+    """Added to the bias on silence, from the next `generate` on: above 0 quieter, below 0 more eager. What a message
+    was generated with is told in its `StepStats`, for whoever runs it again."""
+
+
+@runtime_checkable
+class Tunable(Protocol):
+    """An `Engine` whose sessions are tunable."""
+
+    @property
+    def quieter_limit(self) -> float:
+        """The largest `quieter` that makes sense, either way."""
+        ...
+
+    def open(self) -> TunableSession:
+        """See `Engine.open`."""
         ...
 
 

@@ -23,7 +23,7 @@ from aura_core.engines.base import EngineError, StepStats
 from aura_core.engines.network import Network, resolve_checkpoint
 from aura_core.engines.prefix import PrefixMemory
 from aura_core.engines.utterance import Utterance
-from aura_core.pixels import resize
+from aura_core.pixels import PixelConfig, resize
 from aura_core.prompt import PromptBuilder
 
 _Result = TypeVar("_Result")
@@ -31,6 +31,8 @@ _Result = TypeVar("_Result")
 #: Below this many parameters a second thread costs more than it gives: every layer ends in a barrier, and on a shared
 #: core each barrier can wait for a whole time slice.
 SMALL_MODEL = 50_000_000
+#: A bias of so much on silence, in logits, makes it about 150 times as likely, or as unlikely.
+QUIETER_LIMIT = 5.0
 
 
 class LocalEngine:
@@ -79,6 +81,15 @@ class LocalEngine:
     @property
     def name(self) -> str:
         return self._name
+
+    @property
+    def quieter_limit(self) -> float:
+        return QUIETER_LIMIT
+
+    @property
+    def pixels(self) -> PixelConfig:
+        """At which size the model sees."""
+        return self.network.pixels
 
     def open(self) -> LocalSession:
         if self.closed:
@@ -130,11 +141,13 @@ class LocalSession:
         self._engine = engine
         self._closed = False
         self.memory = PrefixMemory(engine.network)
+        self.quieter = 0.0
 
     async def generate(self, messages: Sequence[Message], stats: StepStats | None = None) -> AsyncGenerator[str, None]:
         """See `EngineSession.generate`."""
         called = time.perf_counter()
         stats = StepStats() if stats is None else stats
+        stats.quieter = self.quieter
         messages = list(messages)
         utterance = Utterance(self._engine.network.tokenizer, self._engine.control_tokens, self._engine.max_tokens)
         token, delta = await self._run(lambda: self._first(messages, utterance, stats, called))
@@ -182,7 +195,7 @@ class LocalSession:
         stats.queue_ms = (begun - called) * 1e3
         stats.prefill_ms += (built - begun) * 1e3
         logits = self.memory.prefill(prompt, stats)
-        logits[self._engine.builder.silent] += self._engine.silent_bias
+        logits[self._engine.builder.silent] += self._engine.silent_bias + stats.quieter
         return self._take(logits, utterance, stats)
 
     def _next(self, last: int, utterance: Utterance, stats: StepStats) -> tuple[int, str]:

@@ -26,6 +26,7 @@ from aura_core.engines.base import EngineError, StepStats
 from aura_core.engines.chat import ServerConfig, count_tokens, failure, misses_frames, one_line, read_piece, request
 from aura_core.engines.frames import Shipment, Shipping
 from aura_core.engines.utterance import TextUtterance
+from aura_core.pixels import PixelConfig
 from aura_core.prompt import SILENT
 
 #: Seconds to wait for the count of tokens when a message is complete; it comes right behind.
@@ -57,6 +58,11 @@ class OpenAIEngine:
     @property
     def name(self) -> str:
         return self.model
+
+    @property
+    def pixels(self) -> PixelConfig:
+        """At which size the model sees."""
+        return self.config.pixels
 
     def probe(self) -> None:
         """Find out, blocking, that the server has the model and which token is silence.

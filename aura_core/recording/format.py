@@ -22,7 +22,7 @@ before it is whole. Records only ever get appended. The types, in the order of o
     settled    nothing was left to do
     event      what the session told its listeners, as in the headless JSON lines
     note       anything else worth knowing, such as what was clicked; not run again
-    end        the recording was ended, not cut off; `why` (closed, limit)
+    end        the recording was ended, not cut off; `why` (closed, stopped before its session, limit)
 """
 
 from __future__ import annotations

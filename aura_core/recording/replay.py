@@ -222,7 +222,8 @@ class _Replay:
         cut = len(expected.text) if expected.interrupted or expected.late else None
         text, failure = "", None
         if cut != 0:
-            text, failure = await self._actor.decide(messages, stats, cut)
+            quieter = float(expected.stats.get("quieter", 0.0))
+            text, failure = await self._actor.decide(messages, stats, cut, quieter)
         recorded, now = recorded_reply(expected), _reply(text, failure)
         context, tokens = context_hash(messages), _token_hash(stats.prompt)
         known = tokens is not None and expected.tokens is not None

@@ -17,7 +17,7 @@ from aura_core import events
 from aura_core.chunks import Chunk, Chunker
 from aura_core.context import Message
 from aura_core.decision import one_line, stop
-from aura_core.engines.base import EngineError, EngineSession, StepStats
+from aura_core.engines.base import EngineError, EngineSession, StepStats, TunableSession
 from aura_core.prompt import SILENT, is_silence
 from aura_core.recording.format import Decided
 from aura_core.session import Session, SessionConfig, Waiting
@@ -77,9 +77,13 @@ class Actor:
         if expected.failure is not None:
             raise EngineError(expected.failure)
 
-    async def decide(self, messages: Sequence[Message], stats: StepStats, cut: int | None) -> tuple[str, str | None]:
-        """What the real engine says, at most `cut` characters of it, and how it failed."""
+    async def decide(
+        self, messages: Sequence[Message], stats: StepStats, cut: int | None, quieter: float = 0.0
+    ) -> tuple[str, str | None]:
+        """What the real engine says, at most `cut` characters of it, and how it failed; as quiet as it was then."""
         text = ""
+        if isinstance(self._engine, TunableSession):
+            self._engine.quieter = quieter
         try:
             async with aclosing(self._engine.generate(messages, stats)) as deltas:
                 async for delta in deltas:

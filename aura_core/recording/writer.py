@@ -125,9 +125,12 @@ class Recorder:
         if failed is not None:
             on_failure(failed)
 
-    def close(self) -> None:
-        """Write what waits and end the recording; waits for the disk, but not for ever. May be called twice."""
-        self.put("end", why="closed")
+    def close(self, why: str = "closed") -> None:
+        """Write what waits and end the recording; waits for the disk, but not for ever. May be called twice.
+
+        `why`: "closed" with its session, "stopped" before.
+        """
+        self.put("end", why=why)
         with self._lock:
             self._over = True
         self._queue.put(None)

@@ -12,10 +12,11 @@ import asyncio
 import contextlib
 import ctypes
 import threading
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import lru_cache
-from typing import Protocol
+from types import MappingProxyType
+from typing import Protocol, runtime_checkable
 
 import espeakng_loader
 import numpy as np
@@ -65,11 +66,34 @@ class Tts(Protocol):
         ...
 
 
+@runtime_checkable
+class Voices(Protocol):
+    """A `Tts` that has several voices."""
+
+    @property
+    def voices(self) -> Mapping[str, str]:
+        """The names that `in_voice` takes, and what people call them; the first is the usual one."""
+        ...
+
+    def in_voice(self, name: str) -> Tts:
+        """The same in another voice, to be closed with this one only."""
+        ...
+
+
 class EmbeddedTts:
     """eSpeak NG in this process. Any number of voices may be used at a time; the library speaks one text after the
     other. `pace` is in words a minute."""
 
     about = "has a small robotic voice"
+    voices: Mapping[str, str] = MappingProxyType(
+        {
+            "en-us": "American, low",
+            "en-us+f3": "American, high",
+            "en-gb-x-rp": "British, low",
+            "en-gb-x-rp+f3": "British, high",
+            "en-gb-scotland": "Scottish",
+        }
+    )
 
     def __init__(self, voice: str = "en-us", pace: int = 165) -> None:
         self.voice = voice
@@ -79,6 +103,10 @@ class EmbeddedTts:
     @property
     def rate(self) -> int:
         return self._espeak.rate
+
+    def in_voice(self, name: str) -> EmbeddedTts:
+        """See `Voices`."""
+        return EmbeddedTts(name, self.pace)
 
     async def start(self) -> None:
         """The library was loaded by the constructor: nothing is left to do."""

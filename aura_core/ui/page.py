@@ -15,6 +15,7 @@ import re
 import socket
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,7 @@ from aura_core.speech.vad import Vad, VadError
 from aura_core.state_folder import StateFolder
 from aura_core.ui import PortInUse
 from aura_core.ui.demos import find_demos
+from aura_core.ui.kept import Kept
 from aura_core.ui.visit import Assistant, Speech, Visit
 
 log = logging.getLogger(__name__)
@@ -142,6 +144,8 @@ def build_app(
             "speaks": assistant.speech.tts is not None,
             "demos": [demo.as_json() for demo in assistant.demos.values()],
             "ice_servers": webrtc.ice_servers,
+            "offer": asdict(assistant.offer),
+            "records": assistant.kept.always,
         }
 
     @app.get("/aura/demos/{name}.mp4")
@@ -150,6 +154,7 @@ def build_app(
             raise HTTPException(404)
         return FileResponse(assistant.demos[name].video, media_type="video/mp4")
 
+    assistant.kept.mount(app)
     app.mount("/aura/static", StaticFiles(directory=STATIC))
     with contextlib.redirect_stdout(io.StringIO()):  # Gradio 5.50 prints a debugging line
         app = gr.mount_gradio_app(app, build_page(), path="/", ssr_mode=False, show_api=False)
@@ -250,7 +255,7 @@ def serve(
         shown = find_demos(demos)
         engine = build_engine(profile)
         assistant = Assistant(
-            engine, profile.session_config(), voices, shown, recordings, profile, states, listeners, tracer
+            engine, profile.session_config(), voices, shown, Kept(recordings), profile, states, listeners, tracer
         )
         about = {"profile": profile.name, "model": engine.name, "speech": describe_speech(voices)}
         run(assistant, about, listener, max_sessions, ice_servers, ssl_certfile, ssl_keyfile)

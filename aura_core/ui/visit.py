@@ -10,18 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 
-from aura_core.engines.base import Engine
-from aura_core.events import Event
-from aura_core.profiles import Profile
+from aura_core.engines.base import EngineSession, TunableSession
+from aura_core.events import Event, Reply
 from aura_core.recording import RecordingError
-from aura_core.recording.folder import Recordings
-from aura_core.recording.header import describe
 from aura_core.recording.session import open_session
 from aura_core.recording.writer import Recorder
 from aura_core.session import Session, SessionConfig
@@ -30,71 +27,27 @@ from aura_core.sources.live import Outlet
 from aura_core.sources.replay import replay
 from aura_core.sources.video import Video
 from aura_core.spans import ChunkSpans
-from aura_core.speech.asr import Asr, AsrError, Transcript
-from aura_core.speech.tts import Tts, TtsError
+from aura_core.speech.asr import Transcript
 from aura_core.speech.vad import Vad, VadError
 from aura_core.state import StateError
-from aura_core.state_folder import Keeper, StateFolder
+from aura_core.state_folder import Keeper
+from aura_core.ui import evidence
+from aura_core.ui.assistant import Assistant, Speech
 from aura_core.ui.demos import Demo
+from aura_core.ui.gauges import Gauges
+from aura_core.ui.settings import Settings
 from aura_core.voice import AudioPiece, Voice
+
+__all__ = ["Assistant", "Speech", "Visit"]
 
 log = logging.getLogger(__name__)
 
 #: Longest question taken from a page, in characters.
 MAX_QUESTION = 2000
+#: What a user can say of a reply.
+MARKS = ("wrong", "late", "useful")
 #: Seconds that ending a session may take before the visit goes on without it.
 CLOSE_TIMEOUT = 8.0
-
-
-@dataclass(frozen=True)
-class Speech:
-    """The backends of speech, shared by all visits; without one of them that half is missing."""
-
-    asr: Asr | None = None
-    tts: Tts | None = None
-
-
-@dataclass(frozen=True)
-class Assistant:
-    """What all visits share: the engine, how a session behaves, how it speaks, what there is to show."""
-
-    engine: Engine
-    config: SessionConfig = field(default_factory=SessionConfig)
-    speech: Speech = field(default_factory=Speech)
-    demos: Mapping[str, Demo] = field(default_factory=dict)
-    recordings: Recordings | None = None
-    """Where sessions are recorded; None: nowhere."""
-    profile: Profile | None = None
-    """What a recording says the model was."""
-    states: StateFolder | None = None
-    """Where sessions leave what they know; None: nowhere."""
-    listeners: Sequence[Callable[[Event], object]] = ()
-    """Told every event of every session."""
-    tracer: Any = None
-    """Where the spans of chunks go; None: nowhere."""
-
-    def record(self) -> Recorder | None:
-        """Begin the recording of a session, if they are recorded. Raises RecordingError."""
-        if self.recordings is None:
-            return None
-        header = describe(self.config, self.engine.name, self.profile)
-        return self.recordings.open(header, getattr(self.engine, "fit", None))
-
-    async def open(self) -> None:
-        """Get ready what takes time. Speech that does not start is an error of each utterance, not of this."""
-        for backend, loss in ((self.speech.asr, "no question can be spoken"), (self.speech.tts, "replies stay silent")):
-            try:
-                if backend is not None:
-                    await backend.start()
-            except (AsrError, TtsError) as error:
-                log.warning("%s for now: %s", loss, error)
-
-    async def close(self) -> None:
-        """Free everything, after the last visit."""
-        for backend in (self.speech.asr, self.speech.tts):
-            if backend is not None:
-                await backend.close()
-        await self.engine.close()
 
 
 class Visit:
@@ -115,6 +68,10 @@ class Visit:
         self._name: str | None = None
         self._keeper: Keeper | None = None
         self._spans = None if assistant.tracer is None else ChunkSpans(assistant.tracer)
+        self._wants_recording = assistant.kept.always
+        self._settings = Settings()
+        self._engine: EngineSession | None = None
+        self._gauges = Gauges()
 
     @property
     def now(self) -> float | None:
@@ -144,14 +101,18 @@ class Visit:
         """Do what the page asks. Raises ValueError with a line for the user.
 
         `watch` (`demo`: a recording's name, or null for the camera; `session`: what the page calls its camera's
-        session, which goes on from what was kept under this name), `ask` (`text`, `standing`), `stop` (`request`),
-        `hush` stops talking, `clear` starts over with a fresh session.
+        session, which goes on from what was kept under this name; `settings`; `record`: whether to), `ask` (`text`,
+        `standing`), `stop` (`request`), `hush` stops talking, `clear` starts over with a fresh session, `tune`
+        (`quieter`) takes effect at once, `mark` (`chunk`, `mark`) says what was thought of a reply, `record` (`on`).
         """
         self._note("page", str(message.get("type"))[:40])
         match message.get("type"):
             case "watch":
+                demo = self._find_demo(message.get("demo"))
                 self._name = name if isinstance(name := message.get("session"), str) else self._name
-                await self._watch(self._find_demo(message.get("demo")))
+                self._settings = self._assistant.offer.read(message.get("settings"))
+                self._wants_recording = self._assistant.kept.always or message.get("record") is True
+                await self._watch(demo)
             case "clear":
                 await self._watch(self._demo, fresh=True)
             case "ask":
@@ -161,6 +122,12 @@ class Visit:
                     raise ValueError("That request had already ended.")
             case "hush":
                 self._hush()
+            case "tune":
+                self._tune(self._assistant.offer.bias(message.get("quieter")))
+            case "mark":
+                self._mark(message.get("chunk"), message.get("mark"))
+            case "record":
+                await self._record_from_now_on(message.get("on") is True)
             case other:
                 raise ValueError(f"The page sent an unknown message: {str(other)[:40]}")
 
@@ -202,19 +169,23 @@ class Visit:
         await self.close()
         video = None if demo is None else await self._open(demo)
         self._demo = demo
-        self._recorder = await self._record()
+        config = self._settings.applied(self._assistant.config)
+        name, self._recorder = await self._record(config) if self._wants_recording else (None, None)
+        self._engine = self._assistant.engine.open()
+        self._tune(self._settings.quieter)
+        self._gauges = Gauges()
         self._keeper = None if demo is not None else await self._keep(fresh)
-        session = open_session(
-            self._assistant.engine.open(),
-            self._assistant.config,
-            self._emit,
-            lambda: self.now or 0.0,
-            self._recorder,
-            self._keeper,
-        )
+        session = open_session(self._engine, config, self._emit, lambda: self.now or 0.0, self._recorder, self._keeper)
         self._voice = self._open_voice(session)
-        recording = self._recorder is not None
-        self._outlet.send({"type": "started", "demo": demo.name if demo else None, "recording": recording})
+        self._outlet.send(
+            {
+                "type": "started",
+                "demo": demo.name if demo else None,
+                "recording": name,
+                "window": config.n + config.n_extra,
+                "lifetime": config.request_lifetime,
+            }
+        )
         if self._keeper is not None and self._keeper.restored is not None:
             self._outlet.send({"type": "restored"})
         self._started = self._clock()
@@ -222,12 +193,38 @@ class Visit:
         if demo is not None and video is not None:
             self._replay = asyncio.create_task(self._show(session, demo, video), name="demo")
 
-    async def _record(self) -> Recorder | None:
+    async def _record(self, config: SessionConfig) -> tuple[str | None, Recorder | None]:
         try:
-            return await asyncio.to_thread(self._assistant.record)
+            return await asyncio.to_thread(self._assistant.record, config)
         except RecordingError as error:
             self._report(f"This is not recorded: {error}")
-            return None
+            return None, None
+
+    async def _record_from_now_on(self, on: bool) -> None:
+        """Begin or end recording. What can be run again begins with its session, so beginning starts over."""
+        if self._assistant.kept.always:
+            raise ValueError("Every session is recorded on this server.")
+        self._wants_recording = on
+        if on and self._session is not None:
+            await self._watch(self._demo)
+        elif not on and self._recorder is not None:
+            await asyncio.to_thread(self._recorder.close, "stopped")
+            self._stopped_recording()
+
+    def _stopped_recording(self) -> None:
+        self._recorder = None
+        self._outlet.send({"type": "unrecorded"})
+
+    def _tune(self, quieter: float) -> None:
+        self._settings = replace(self._settings, quieter=quieter)
+        if isinstance(self._engine, TunableSession):
+            self._engine.quieter = quieter
+
+    def _mark(self, chunk: object, mark: object) -> None:
+        if not isinstance(chunk, int) or mark not in (None, *MARKS):
+            raise ValueError("The mark is not understood.")
+        if self._recorder is not None:
+            self._recorder.put("note", t=self.now, what="mark", text=mark, chunk=chunk)
 
     async def _keep(self, fresh: bool) -> Keeper | None:
         states = self._assistant.states
@@ -266,7 +263,7 @@ class Visit:
             session,
             self._ears,
             asr,
-            tts,
+            self._settings.spoken(tts),
             self._play,
             self._outlet.silence,
             report=self._report,
@@ -315,12 +312,27 @@ class Visit:
             self._spans(event, (self.now or event.t) - event.t, decision and decision.stats)
         if self._voice is not None:
             self._voice.on_event(event)
+        if self._recorder is not None and self._recorder.ended and self._session is not None:
+            self._stopped_recording()
+        if self._session is None:
+            return
+        if isinstance(event, Reply):
+            self._show_evidence(self._session, event)
+        if (gauges := self._gauges.read(event, self._session, self._voice)) is not None:
+            self._outlet.send(gauges)
+
+    def _show_evidence(self, session: Session, reply: Reply) -> None:
+        chunk = next((turn.chunk for turn in reversed(session.context.window) if turn.chunk.index == reply.chunk), None)
+        if chunk is not None:
+            for url in evidence.pictures(chunk.frames, getattr(self._assistant.engine, "fit", None)):
+                self._outlet.send({"type": "frame", "chunk": reply.chunk, "url": url})
 
     def _play(self, piece: AudioPiece) -> None:
         voice = self._voice
         if voice is not None:
             if self._spans is not None:
                 self._spans.sound()
+            self._gauges.sounded()
             self._outlet.play(piece.pcm, piece.rate, lambda ms: voice.played(ms, piece.generation))
 
     def _heard(self, transcript: Transcript) -> None:

@@ -1,4 +1,4 @@
-// The last half minute of pictures, small, so that a reply can show what it was based on.
+// The last half minute of pictures as the page saw them, small, so that the seconds before a reply can be shown again.
 
 const WIDTH = 240;
 const EVERY_MS = 500;
@@ -27,9 +27,9 @@ export class Frames {
     this.ring.push({ t, canvas });
   }
 
-  /** The two pictures of the second that ended at stream time `t`, oldest first, as data URLs (none, one or two). */
-  before(t) {
-    const seen = this.ring.filter((frame) => frame.t <= t + 0.05 && frame.t > t - 2);
-    return seen.slice(-2).map(({ canvas }) => canvas.toDataURL("image/jpeg", 0.8));
+  /** The pictures of the `seconds` before stream time `t`, oldest first: `t` and `url` (a data URL) of each. */
+  before(t, seconds) {
+    const seen = this.ring.filter((frame) => frame.t <= t + 0.05 && frame.t > t - seconds);
+    return seen.map((frame) => ({ t: frame.t, url: frame.canvas.toDataURL("image/jpeg", 0.7) }));
   }
 }

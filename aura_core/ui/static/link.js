@@ -124,36 +124,3 @@ export class Link {
 function randomId() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
-
-/** Camera and microphone, or one of them. Throws an Error whose message is for the user. */
-export async function openCamera() {
-  if (!navigator.mediaDevices) throw new Error("Browsers give the camera only to https pages and to localhost.");
-  const video = { width: { ideal: 640 }, height: { ideal: 480 }, frameRate: { ideal: 10, max: 15 }, facingMode: "environment" };
-  const audio = { echoCancellation: true, noiseSuppression: true, autoGainControl: true };
-  try {
-    return await navigator.mediaDevices.getUserMedia({ video, audio });
-  } catch (first) {
-    try {
-      return await navigator.mediaDevices.getUserMedia({ video }); // a camera without a microphone will do
-    } catch (second) {
-      throw new Error(why(second.name) || `The camera cannot be opened: ${second.message || first.message}`);
-    }
-  }
-}
-
-/** The microphone alone, or null. */
-export async function openMicrophone() {
-  try {
-    return await navigator.mediaDevices.getUserMedia({ audio: { echoCancellation: true, noiseSuppression: true, autoGainControl: true } });
-  } catch {
-    return null;
-  }
-}
-
-function why(name) {
-  return {
-    NotAllowedError: "The camera is blocked. Allow it in the browser's address bar, or choose a recording.",
-    NotFoundError: "No camera was found. Connect one, or choose a recording.",
-    NotReadableError: "The camera is in use by another program.",
-  }[name];
-}

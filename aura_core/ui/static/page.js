@@ -1,14 +1,24 @@
 // The page: what the user does goes to the server, what the server says goes on the screen.
 
 import { Controls } from "./controls.js";
+import { Data } from "./data.js";
 import { Frames } from "./frames.js";
-import { Link, Refused, openCamera, openMicrophone } from "./link.js";
-import { $, Captions, Requests, Strip, Timeline, announce, make, note, showFrames, showQuiet, showState } from "./view.js";
+import { address, describe, showButtons } from "./front.js";
+import { Gauges } from "./gauges.js";
+import { Link, Refused } from "./link.js";
+import { openCamera, openScreen } from "./media.js";
+import { showMoment } from "./moment.js";
+import { Requests } from "./requests.js";
+import { Senses } from "./senses.js";
+import { Settings } from "./settings.js";
+import { Timeline } from "./timeline.js";
+import { $, Captions, Strip, announce, note, showQuiet, showState } from "./view.js";
 
-const IDEAS = ["What do you see?", "How many objects do you see?", "Tell me when a cat appears.", "Tell me every time you see a star."];
 const RETRIES_MS = [500, 1000, 2000, 4000, 8000, 8000, 8000];
 
 const LAST_WORDS_MS = 20000;
+const SECONDS_BEFORE = 10; // of pictures that a reply keeps
+const SCREEN = "/screen"; // no recording has such a name
 
 /** What this tab calls its camera's session; a server that keeps sessions goes on from the one of this name. */
 function sessionName() {
@@ -18,28 +28,34 @@ function sessionName() {
   return name;
 }
 
-class Page {
+class Page extends Senses {
   constructor(config) {
+    super();
     this.config = config;
     this.link = null;
-    this.stream = null; // camera and microphone
     this.wanted = false; // the user wants to watch
     this.startedAt = null; // performance.now() at stream time 0
     this.state = "watching"; // the server's
     this.playing = false;
-    this.held = false; // push to talk
-    this.micOn = config.hears;
-    this.soundOn = true;
+    this.settings = new Settings(config.offer, config, (name) => this.changed(name));
+    this.micOn = config.hears && this.settings.get("handsFree");
     this.lastWord = 0;
     this.waiting = []; // questions typed before the connection stood
     this.captions = new Captions();
     this.strip = new Strip();
-    this.requests = new Requests((request) => this.send({ type: "stop", request }));
-    this.timeline = new Timeline(showFrames);
+    this.gauges = new Gauges();
+    this.timeline = new Timeline(showMoment, ({ chunk, mark }) => this.send({ type: "mark", chunk, mark }));
+    this.requests = new Requests(
+      (request) => this.send({ type: "stop", request }),
+      (request) => this.timeline.jump(this.timeline.newestOf(request)),
+    );
     this.frames = new Frames($("video"), () => this.now());
-    this.describe();
+    this.data = new Data(this);
+    describe(config);
+    this.changed("captions");
     new Controls(this);
     this.show();
+    this.buttons();
   }
 
   now() {
@@ -52,6 +68,15 @@ class Page {
 
   get demo() {
     return this.config.demos.find((demo) => demo.name === $("source").value) || null;
+  }
+
+  /** What is watched, for people. */
+  get source() {
+    return this.demo?.title ?? (this.screen ? "screen" : "camera");
+  }
+
+  get screen() {
+    return $("source").value === SCREEN;
   }
 
   // --- watching
@@ -67,7 +92,7 @@ class Page {
       if (this.demo) {
         await this.openDemo();
       } else {
-        this.setStream(await openCamera());
+        this.setStream(await (this.screen ? openScreen() : openCamera(this.settings.width)));
         if (wish !== this.wish) return;
         $("video").srcObject = this.stream;
         await $("video").play();
@@ -81,7 +106,7 @@ class Page {
   async openDemo() {
     const video = $("video");
     video.srcObject = null;
-    video.src = `/aura/demos/${encodeURIComponent(this.demo.name)}.mp4`;
+    video.src = address(this.demo);
     if (video.readyState >= HTMLMediaElement.HAVE_FUTURE_DATA) return;
     await new Promise((resolve, reject) => {
       video.oncanplay = resolve;
@@ -115,7 +140,13 @@ class Page {
       return;
     }
     this.attempt = 0;
-    this.send({ type: "watch", demo: this.demo?.name ?? null, session: sessionName() });
+    this.send({
+      type: "watch",
+      demo: this.demo?.name ?? null,
+      session: sessionName(),
+      settings: this.settings.wish(),
+      record: this.data.wanted,
+    });
   }
 
   /** The connection broke by itself: try again, with longer and longer pauses. */
@@ -158,6 +189,7 @@ class Page {
     video.removeAttribute("src");
     video.load();
     this.captions.clear();
+    this.data.ended();
     this.show();
     this.buttons();
   }
@@ -165,15 +197,9 @@ class Page {
   giveUp(text) {
     this.waiting.length = 0;
     this.stop();
+    $("trouble").hidden = false;
     note(text);
     announce(text, true);
-  }
-
-  setStream(stream) {
-    this.stream?.getTracks().forEach((track) => track.stop());
-    this.stream = stream;
-    for (const track of stream?.getVideoTracks() ?? []) track.onended = () => note("The camera was disconnected.");
-    this.setMicrophone();
   }
 
   // --- from the server
@@ -182,7 +208,7 @@ class Page {
     const { t } = message;
     switch (message.type) {
       case "started":
-        return this.started();
+        return this.started(message);
       case "state":
         this.state = message.state;
         return this.show();
@@ -201,18 +227,24 @@ class Page {
         return undefined;
       case "question":
         this.captions.question(message.text);
-        return this.timeline.add({ kind: "question", t, clock: this.clock(t), text: message.text });
+        return this.timeline.add({ kind: "question", t, clock: this.clock(t), text: message.text, request: message.request });
       case "reply":
         return this.replied(message);
       case "silent":
         $("look").textContent = `${Math.round(message.step_ms)} ms`;
-        return this.strip.add("silent", t);
+        return this.second("silent", t);
       case "skipped":
-        return this.strip.add("skipped", t);
+        return this.second("skipped", t);
+      case "frame":
+        return this.timeline.frame(message.chunk, message.url);
+      case "gauges":
+        return this.gauges.show(message, this.window);
+      case "unrecorded":
+        return this.data.ended();
       case "request_added":
-        return this.requests.add(message, this.clock(t));
+        return this.requests.add(message, this.clock(t), this.clock(t + this.lifetime));
       case "request_fired":
-        return this.requests.fired(message);
+        return this.requests.fired(message, this.clock(t));
       case "request_ended":
         if (message.why === "full") note("Eight things are watched for at most; the oldest was dropped.");
         return this.requests.end(message.request);
@@ -227,7 +259,11 @@ class Page {
     }
   }
 
-  started() {
+  started({ recording, window, lifetime }) {
+    this.window = window;
+    this.lifetime = lifetime;
+    this.data.started(recording);
+    this.gauges.clear();
     this.startedAt = performance.now();
     this.startedWall = Date.now();
     this.lastWord = 0;
@@ -245,14 +281,21 @@ class Page {
     this.buttons();
   }
 
+  /** What became of a second. */
+  second(kind, t) {
+    this.strip.add(kind, t);
+    this.gauges.count(kind);
+  }
+
   replied(message) {
-    const { t, text, kind, interrupted } = message;
+    const { t, text, kind, interrupted, request, chunk } = message;
     this.lastWord = t;
-    this.strip.add("spoke", t);
+    this.second("spoke", t);
     $("look").textContent = `${Math.round(message.step_ms)} ms`;
     $("first").textContent = `${Math.round(message.ttft_ms)} ms`;
     if (text) this.captions.reply(message.chunk, text, true);
-    this.timeline.add({ kind, t, clock: this.clock(t), text, interrupted, frames: this.frames.before(t) });
+    const again = this.demo ? { video: address(this.demo) } : { before: this.frames.before(t, SECONDS_BEFORE) };
+    this.timeline.add({ kind, t, clock: this.clock(t), text, interrupted, request, chunk, ...again });
     announce(text, kind === "alert");
   }
 
@@ -284,44 +327,18 @@ class Page {
     this.send({ type: "hush" });
   }
 
-  setMicrophone() {
-    const on = this.micOn || this.held;
-    for (const track of this.stream?.getAudioTracks() ?? []) track.enabled = on;
-    if (!on) this.listening = false;
-    // A recording is watched without the microphone until it is asked for.
-    const open = this.wanted ? this.stream?.getAudioTracks().length > 0 : !this.demo;
-    this.hearing = on && open;
-    $("mic").setAttribute("aria-pressed", String(this.hearing));
+  /** A setting that takes effect at once was changed. */
+  changed(name) {
+    if (name === "quieter" && this.startedAt !== null) this.send({ type: "tune", quieter: this.settings.get("quieter") });
+    if (name === "handsFree") this.turnMicrophone(this.settings.get("handsFree"));
+    if (name === "captions") $("captions").hidden = !this.settings.get("captions");
   }
 
-  async openMicrophone() {
-    if (this.stream?.getAudioTracks().length || !this.link) return;
-    const sound = await openMicrophone();
-    if (!sound) return note("The microphone cannot be opened.");
-    const pictures = this.stream?.getVideoTracks() ?? [];
-    this.stream = new MediaStream([...pictures, ...sound.getAudioTracks()]);
-    await this.link?.replace(this.stream);
-    this.setMicrophone();
-  }
-
-  toggleMicrophone() {
-    this.micOn = !this.hearing;
-    this.setMicrophone();
-    if (this.micOn) this.openMicrophone();
-  }
-
-  playSound() {
-    $("audio").muted = !this.soundOn;
-    $("sound").setAttribute("aria-pressed", String(this.soundOn));
-    if ($("audio").srcObject) $("audio").play().catch(() => note("The browser blocks sound; click “Voice” to allow it."));
-  }
-
-  save() {
-    const link = make("a");
-    link.href = URL.createObjectURL(new Blob([`${this.timeline.text()}\n`], { type: "text/plain" }));
-    link.download = `aura-${new Date().toISOString().slice(0, 19).replaceAll(":", "-")}.txt`;
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(link.href), 1000);
+  /** All that this tab holds of what happened. */
+  forget() {
+    this.settings.forget();
+    this.changed("captions");
+    for (const part of [this.timeline, this.requests, this.strip, this.frames, this.gauges]) part.clear();
   }
 
   // --- on the screen
@@ -339,38 +356,8 @@ class Page {
   }
 
   buttons() {
-    const demo = this.demo !== null;
     this.setMicrophone();
-    $("empty").hidden = this.wanted;
-    $("start").textContent = this.wanted ? (this.over ? "Play again" : "Stop") : "Start";
-    $("begin").textContent = demo ? "Play the recording" : "Start the camera";
-    const script = this.demo?.script ?? [];
-    $("hint").textContent = demo
-      ? `${this.demo.title}. ${script.length ? `${script.length} question${script.length > 1 ? "s are" : " is"} asked in it; ask your own as well.` : "Ask what you like."}`
-      : "AURA watches, stays silent, and speaks up when there is something to say.";
-    for (const id of ["hush", "clear"]) $(id).disabled = !this.wanted;
-  }
-
-  describe() {
-    const { profile, model, speech, hears, speaks, demos } = this.config;
-    $("about").textContent = [profile, model].filter(Boolean).join(" · ");
-    $("speech").textContent = speech;
-    $("mic").hidden = !hears;
-    $("sound").hidden = !speaks;
-    for (const demo of demos) {
-      const option = make("option", "", `Recording: ${demo.title}`);
-      option.value = demo.name;
-      $("source").append(option);
-    }
-    for (const text of IDEAS) {
-      const button = make("button", "aura-idea", text);
-      button.type = "button";
-      button.onclick = () => {
-        $("text").value = text;
-        $("text").focus();
-      };
-      $("ideas").append(button);
-    }
+    showButtons(this);
   }
 }
 

@@ -11,9 +11,15 @@ const STATES = {
   behind: ["Falling behind", "⧖"],
   ended: ["Recording ended", "■"],
 };
-const KINDS = { question: "You", answer: "Answer", ack: "Noted", alert: "Alert", error: "Problem" };
 const SECONDS = 60;
-const MAX_ITEMS = 200;
+
+/** A button of ours. */
+export function button(classes, text, onclick) {
+  const node = make("button", classes, text);
+  node.type = "button";
+  node.onclick = onclick;
+  return node;
+}
 
 export const $ = (id) => document.getElementById(`aura-${id}`);
 
@@ -116,110 +122,18 @@ export class Strip {
   }
 }
 
-/** What was said, newest first. */
-export class Timeline {
-  constructor(onFrames) {
-    this.onFrames = onFrames;
-    this.clear();
-  }
-
-  clear() {
-    this.items = [];
-    $("timeline").replaceChildren();
-    $("ideas").hidden = false;
-  }
-
-  /** `item`: kind, t, clock (Date), text, frames (data URLs), interrupted. */
-  add(item) {
-    this.items = [...this.items, item].slice(-MAX_ITEMS);
-    $("ideas").hidden = true;
-    const row = make("li", `aura-item aura-${item.kind}`);
-    const words = make("div", "aura-words");
-    const head = make("div", "aura-head");
-    const when = make("time", "", item.clock.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", second: "2-digit" }));
-    when.dateTime = item.clock.toISOString();
-    head.append(make("span", "aura-kind", KINDS[item.kind]), when, make("span", "", streamTime(item.t)));
-    if (item.interrupted) head.append(make("span", "", "cut short"));
-    words.append(head, make("p", "", item.text || "(nothing was heard)"));
-    row.append(words);
-    if (item.frames?.length) {
-      const button = make("button", "aura-thumb");
-      button.type = "button";
-      button.setAttribute("aria-label", "Show the frames this was based on");
-      const picture = new Image();
-      picture.src = item.frames.at(-1);
-      picture.alt = "";
-      button.append(picture);
-      button.onclick = () => this.onFrames(item);
-      row.append(button);
-    }
-    $("timeline").prepend(row);
-    while ($("timeline").childElementCount > MAX_ITEMS) $("timeline").lastElementChild.remove();
-  }
-
-  /** The transcript as plain text. */
-  text() {
-    return this.items.map((item) => `${item.clock.toLocaleTimeString()}  ${streamTime(item.t)}  ${KINDS[item.kind]}: ${item.text}`).join("\n");
-  }
+/** Ask before something that cannot be taken back. */
+export function sure(text, yes) {
+  const dialog = $("sure");
+  $("sure-text").textContent = text;
+  $("sure-yes").textContent = yes;
+  dialog.returnValue = "no";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.onclose = () => resolve(dialog.returnValue === "yes");
+  });
 }
 
-export function showFrames(item) {
-  $("frames-text").textContent = item.text;
-  $("frames-row").replaceChildren(
-    ...item.frames.map((url) => {
-      const picture = new Image();
-      picture.src = url;
-      picture.alt = "A frame of the second this was said about";
-      return picture;
-    }),
-  );
-  $("frames").showModal();
-}
-
-/** Standing requests: since when, how often, a button to stop. */
-export class Requests {
-  constructor(onStop) {
-    this.onStop = onStop;
-    this.clear();
-  }
-
-  clear() {
-    this.rows = new Map();
-    $("requests").replaceChildren();
-    this.hint();
-  }
-
-  add({ request, text, every }, clock) {
-    this.end(request);
-    const row = make("li");
-    const words = make("div", "aura-words");
-    const since = clock.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit" });
-    const head = make("div", "aura-head");
-    const count = make("span", "aura-count", "not yet");
-    head.append(make("span", "", every ? "every time" : "once"), make("span", "", `since ${since}`), count);
-    words.append(make("p", "", text), head);
-    const stop = make("button", "aura-quiet-button", "Stop");
-    stop.type = "button";
-    stop.setAttribute("aria-label", `Stop watching for: ${text}`);
-    stop.onclick = () => this.onStop(request);
-    row.append(words, stop);
-    this.rows.set(request, { row, count });
-    $("requests").append(row);
-    this.hint();
-  }
-
-  fired({ request, count }) {
-    const entry = this.rows.get(request);
-    if (entry) entry.count.textContent = count === 1 ? "seen once" : `seen ${count} times`;
-  }
-
-  end(request) {
-    this.rows.get(request)?.row.remove();
-    this.rows.delete(request);
-    this.hint();
-  }
-
-  hint() {
-    $("no-requests").hidden = this.rows.size > 0;
-  }
+export function timeOfDay(date, seconds = true) {
+  return date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", ...(seconds && { second: "2-digit" }) });
 }
