@@ -1,18 +1,23 @@
 // The page: what the user does goes to the server, what the server says goes on the screen.
 
+import { Connection } from "./connection.js";
 import { Controls } from "./controls.js";
 import { Frames } from "./frames.js";
-import { Link, Refused, openCamera, openMicrophone } from "./link.js";
-import { $, Captions, Requests, Strip, Timeline, announce, make, note, showFrames, showQuiet, showState } from "./view.js";
+import { openCamera, openMicrophone } from "./link.js";
+import { Refused, Seat, inLine } from "./seat.js";
+import { Upload } from "./upload.js";
+import {
+  $, Captions, Requests, Strip, Timeline, announce, built, describe, make, note, showFrames, showQuiet, showState, showTransport,
+} from "./view.js";
 
-const IDEAS = ["What do you see?", "How many objects do you see?", "Tell me when a cat appears.", "Tell me every time you see a star."];
-const RETRIES_MS = [500, 1000, 2000, 4000, 8000, 8000, 8000];
+const RETRIES_MS = [500, 1000, 2000, 4000, 5000, 5000, 5000, 5000, 5000, 5000, 5000, 5000, 5000]; // a seat is kept for a minute
 
 const LAST_WORDS_MS = 20000;
 
 class Page {
   constructor(config) {
     this.config = config;
+    this.seat = new Seat();
     this.link = null;
     this.stream = null; // camera and microphone
     this.wanted = false; // the user wants to watch
@@ -29,8 +34,9 @@ class Page {
     this.requests = new Requests((request) => this.send({ type: "stop", request }));
     this.timeline = new Timeline(showFrames);
     this.frames = new Frames($("video"), () => this.now());
-    this.describe();
+    describe(config);
     new Controls(this);
+    if (this.config.max_upload) new Upload(this);
     this.show();
   }
 
@@ -38,8 +44,9 @@ class Page {
     return this.startedAt === null ? null : (performance.now() - this.startedAt) / 1000;
   }
 
-  clock(t) {
-    return new Date(this.startedWall + t * 1000);
+  /** When a message's time was; one that comes again says it itself. */
+  clock({ t, at }) {
+    return at ? new Date(at * 1000) : new Date(this.startedWall + t * 1000);
   }
 
   get demo() {
@@ -48,8 +55,9 @@ class Page {
 
   // --- watching
 
-  async start() {
-    this.stop();
+  /** Watch; `again` goes on with what the server kept for this tab. */
+  async start(again = false) {
+    this.halt();
     const wish = (this.wish = {}); // a later start or stop makes this one void
     this.wanted = true;
     note("");
@@ -64,7 +72,7 @@ class Page {
         $("video").srcObject = this.stream;
         await $("video").play();
       }
-      if (wish === this.wish) await this.connect();
+      if (wish === this.wish) await this.connect(again);
     } catch (error) {
       if (wish === this.wish) this.giveUp(error.message);
     }
@@ -73,7 +81,7 @@ class Page {
   async openDemo() {
     const video = $("video");
     video.srcObject = null;
-    video.src = `/aura/demos/${encodeURIComponent(this.demo.name)}.mp4`;
+    video.src = this.demo.url ?? `/aura/demos/${encodeURIComponent(this.demo.name)}.mp4`;
     if (video.readyState >= HTMLMediaElement.HAVE_FUTURE_DATA) return;
     await new Promise((resolve, reject) => {
       video.oncanplay = resolve;
@@ -81,15 +89,22 @@ class Page {
     });
   }
 
-  async connect() {
+  /** True if the session that the server kept goes on. */
+  async connect(again = false) {
     const wish = this.wish;
-    const link = new Link(this.config.ice_servers, {
+    const link = new Connection(this.seat, {
       onMessage: (message) => this.link === link && this.receive(message),
       onSound: (sound) => {
         $("audio").srcObject = sound;
         this.playSound();
       },
       onLost: () => this.link === link && this.reconnect(),
+      onMoved: () => this.link === link && this.giveUp("This session goes on in another tab."),
+      onPlain: (plain) => showTransport(plain),
+      onWait: (place) => {
+        showState("waiting");
+        note(inLine(place));
+      },
       onWobble: (wobbling) => {
         this.wobbling = wobbling;
         this.show();
@@ -104,10 +119,14 @@ class Page {
     }
     if (wish !== this.wish) {
       link.close();
-      return;
+      return false;
     }
     this.attempt = 0;
-    this.send({ type: "watch", demo: this.demo?.name ?? null });
+    note("");
+    if (again && link.resumed) link.resume();
+    else this.send({ type: "watch", demo: this.demo?.name ?? null });
+    this.seat.keep({ source: $("source").value });
+    return link.resumed;
   }
 
   /** The connection broke by itself: try again, with longer and longer pauses. */
@@ -124,8 +143,8 @@ class Page {
       await new Promise((resolve) => setTimeout(resolve, pause));
       if (wish !== this.wish) return;
       try {
-        await this.connect();
-        note("The connection was lost and made again. What came before is no longer known to AURA.");
+        const kept = await this.connect(true);
+        if (!kept && wish === this.wish) note("The connection was lost and made again. What came before is no longer known to AURA.");
         return;
       } catch (error) {
         if (error instanceof Refused) return this.giveUp(error.message);
@@ -133,7 +152,14 @@ class Page {
     }
   }
 
+  /** For good: the server forgets the session. */
   stop() {
+    this.halt();
+    this.seat.leave();
+  }
+
+  /** For now: the server keeps the session for a while. */
+  halt() {
     this.wanted = false;
     this.wish = null;
     this.attempt = 0;
@@ -175,6 +201,8 @@ class Page {
     switch (message.type) {
       case "started":
         return this.started();
+      case "resumed":
+        return this.resumed(message);
       case "state":
         this.state = message.state;
         return this.show();
@@ -191,7 +219,7 @@ class Page {
         return undefined;
       case "question":
         this.captions.question(message.text);
-        return this.timeline.add({ kind: "question", t, clock: this.clock(t), text: message.text });
+        return this.timeline.add({ kind: "question", t, clock: this.clock(message), text: message.text });
       case "reply":
         return this.replied(message);
       case "silent":
@@ -200,7 +228,7 @@ class Page {
       case "skipped":
         return this.strip.add("skipped", t);
       case "request_added":
-        return this.requests.add(message, this.clock(t));
+        return this.requests.add(message, this.clock(message));
       case "request_fired":
         return this.requests.fired(message);
       case "request_ended":
@@ -208,7 +236,7 @@ class Page {
         return this.requests.end(message.request);
       case "error":
         note(message.text);
-        if (t !== undefined) this.timeline.add({ kind: "error", t, clock: this.clock(t), text: message.text });
+        if (t !== undefined) this.timeline.add({ kind: "error", t, clock: this.clock(message), text: message.text });
         return undefined;
       case "end":
         return this.ended();
@@ -235,6 +263,19 @@ class Page {
     this.buttons();
   }
 
+  /** The session goes on where it stood; after a reload all that was said comes again, otherwise what was missed. */
+  resumed({ t, seen }) {
+    if (!seen) this.started();
+    this.startedAt = performance.now() - t * 1000;
+    this.startedWall = Date.now() - t * 1000;
+    this.lastWord = t;
+    if (this.demo) $("video").currentTime = t;
+    for (const question of this.waiting.splice(0)) this.send(question);
+    $("video").play().catch(() => note("The browser does not start the picture by itself; click it."));
+    this.show();
+    this.buttons();
+  }
+
   replied(message) {
     const { t, text, kind, interrupted } = message;
     this.lastWord = t;
@@ -242,7 +283,7 @@ class Page {
     $("look").textContent = `${Math.round(message.step_ms)} ms`;
     $("first").textContent = `${Math.round(message.ttft_ms)} ms`;
     if (text) this.captions.reply(message.chunk, text, true);
-    this.timeline.add({ kind, t, clock: this.clock(t), text, interrupted, frames: this.frames.before(t) });
+    this.timeline.add({ kind, t, clock: this.clock(message), text, interrupted, frames: this.frames.before(t) });
     announce(text, kind === "alert");
   }
 
@@ -252,7 +293,7 @@ class Page {
     this.show();
     this.buttons();
     const link = this.link; // it has the last words to say, and then makes room
-    setTimeout(() => this.over && this.link === link && link.close(), LAST_WORDS_MS);
+    setTimeout(() => this.over && this.link === link && (link.close(), this.seat.leave()), LAST_WORDS_MS);
   }
 
   // --- from the user
@@ -340,47 +381,17 @@ class Page {
       : "AURA watches, stays silent, and speaks up when there is something to say.";
     for (const id of ["hush", "clear"]) $(id).disabled = !this.wanted;
   }
-
-  describe() {
-    const { profile, model, speech, hears, speaks, demos } = this.config;
-    $("about").textContent = [profile, model].filter(Boolean).join(" · ");
-    $("speech").textContent = speech;
-    $("mic").hidden = !hears;
-    $("sound").hidden = !speaks;
-    for (const demo of demos) {
-      const option = make("option", "", `Recording: ${demo.title}`);
-      option.value = demo.name;
-      $("source").append(option);
-    }
-    for (const text of IDEAS) {
-      const button = make("button", "aura-idea", text);
-      button.type = "button";
-      button.onclick = () => {
-        $("text").value = text;
-        $("text").focus();
-      };
-      $("ideas").append(button);
-    }
-  }
-}
-
-/** Gradio builds the page's elements some time after this script has loaded. */
-function built() {
-  return new Promise((resolve) => {
-    const look = () => document.getElementById("aura") && resolve();
-    new MutationObserver((_, observer) => document.getElementById("aura") && (observer.disconnect(), resolve())).observe(document.documentElement, {
-      childList: true,
-      subtree: true,
-    });
-    look();
-  });
 }
 
 await built();
 document.getElementById("aura").closest(".prose")?.classList.remove("prose"); // Gradio's text styles, not ours
 try {
   const response = await fetch("/aura/config");
-  new Page(await response.json());
+  const page = new Page(await response.json());
+  if (await page.seat.isKept()) {
+    $("source").value = page.seat.source;
+    page.start(true);
+  }
 } catch (error) {
   note(`The page could not start: ${error.message}`);
 }

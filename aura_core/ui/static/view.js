@@ -3,6 +3,7 @@
 const STATES = {
   off: ["Not watching", "○"],
   connecting: ["Connecting", "◌"],
+  waiting: ["Waiting in line", "⋯"],
   watching: ["Watching", "◉"],
   listening: ["Listening", "●"],
   thinking: ["Thinking", "◔"],
@@ -11,6 +12,7 @@ const STATES = {
   behind: ["Falling behind", "⧖"],
   ended: ["Recording ended", "■"],
 };
+const IDEAS = ["What do you see?", "How many objects do you see?", "Tell me when a cat appears.", "Tell me every time you see a star."];
 const KINDS = { question: "You", answer: "Answer", ack: "Noted", alert: "Alert", error: "Problem" };
 const SECONDS = 60;
 const MAX_ITEMS = 200;
@@ -222,4 +224,45 @@ export class Requests {
   hint() {
     $("no-requests").hidden = this.rows.size > 0;
   }
+}
+
+/** What is there, from the server's configuration. */
+export function describe(config) {
+  const { profile, model, speech, hears, speaks, demos } = config;
+  $("about").textContent = [profile, model].filter(Boolean).join(" · ");
+  $("speech").textContent = speech;
+  $("mic").hidden = !hears;
+  $("sound").hidden = !speaks;
+  for (const demo of demos) {
+    const option = make("option", "", `Recording: ${demo.title}`);
+    option.value = demo.name;
+    $("source").append(option);
+  }
+  for (const text of IDEAS) {
+    const button = make("button", "aura-idea", text);
+    button.type = "button";
+    button.onclick = () => {
+      $("text").value = text;
+      $("text").focus();
+    };
+    $("ideas").append(button);
+  }
+}
+
+/** Gradio builds the page's elements some time after this script has loaded. */
+export function built() {
+  return new Promise((resolve) => {
+    const look = () => document.getElementById("aura") && resolve();
+    new MutationObserver((_, observer) => document.getElementById("aura") && (observer.disconnect(), resolve())).observe(document.documentElement, {
+      childList: true,
+      subtree: true,
+    });
+    look();
+  });
+}
+
+/** Say when the connection is not the usual one. */
+export function showTransport(plain) {
+  document.getElementById("aura").dataset.transport = plain ? "http" : "webrtc";
+  $("transport").textContent = plain ? "over HTTP: WebRTC cannot connect from here" : "";
 }
