@@ -10,6 +10,7 @@ from pydantic import BaseModel, Field
 from aura_core.sources.ice import Ice
 from aura_core.sources.lobby import Lobby, LobbyFull
 from aura_core.sources.origin import is_foreign
+from aura_core.ui.entrance import on_space
 
 
 class Visitor(BaseModel):
@@ -35,6 +36,7 @@ def mount_doors(app: FastAPI, lobby: Lobby, ice: Ice) -> None:
         answer = admission.as_json()
         if not admission.position:
             answer["ice_servers"] = await ice.servers()
+            answer["webrtc"] = bool(answer["ice_servers"]) or not on_space()  # it would only be waited for in vain
         return answer
 
     @app.post("/aura/leave")

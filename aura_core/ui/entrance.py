@@ -90,6 +90,11 @@ class Entrance:
         return lines
 
 
+def on_space() -> bool:
+    """Whether this runs as a Hugging Face Space: behind a proxy that lets HTTP and WebSockets through, and no UDP."""
+    return "SPACE_ID" in os.environ
+
+
 def add_flags(parser: argparse.ArgumentParser) -> None:
     """Add the flags that `from_flags` reads."""
     page = parser.add_argument_group("page")

@@ -42,7 +42,7 @@ from aura_core.speech.vad import Vad, VadError
 from aura_core.ui import PortInUse
 from aura_core.ui.demos import find_demos
 from aura_core.ui.doors import mount_doors
-from aura_core.ui.entrance import Entrance
+from aura_core.ui.entrance import Entrance, on_space
 from aura_core.ui.guard import Guard
 from aura_core.ui.uploads import Uploads
 from aura_core.ui.visit import Assistant, Speech, Visit
@@ -57,9 +57,12 @@ STATIC = Path(__file__).parent / "static"
 DEMOS = Path(__file__).resolve().parents[2] / "assets" / "demos"
 
 _FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]
+# Hugging Face shows a Space within a page of its own.
+_EMBEDDERS = "'self' https://huggingface.co" if on_space() else "'self'"
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; media-src 'self' blob:; connect-src 'self'; frame-ancestors 'self'"
+    "img-src 'self' data: blob:; media-src 'self' blob:; connect-src 'self'; "
+    f"frame-ancestors {_EMBEDDERS}"
 )
 _FOREIGN = re.compile(
     r"<script\b[^>]*\bsrc=\"https?://[^>]*>\s*</script>|<link\b[^>]*\bhref=\"https?://[^>]*>"

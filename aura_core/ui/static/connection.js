@@ -20,6 +20,7 @@ export class Connection {
   async open(stream) {
     const seat = await this.seat.take(this.handlers.onWait, () => !this.closed);
     this.resumed = seat.resumed;
+    if (!seat.webrtc) this.seat.keep({ plain: true }); // the server knows that it cannot connect
     if (!this.seat.plain) {
       try {
         await this.connect(new Link(seat.ice_servers, seat.token, this.inner()), stream);
