@@ -30,6 +30,7 @@ from aura_core.recording import RecordingError
 from aura_core.services import ServiceError
 from aura_core.sources import ReplayError
 from aura_core.sources.script import Ask, load_script, parse_ask
+from aura_core.ui import entrance
 
 EXIT_CODES = """\
 exit codes of a headless replay:
@@ -79,9 +80,7 @@ def build_parser() -> Parser:
     servers.add_argument("--preset", metavar="NAME", help="how the GPUs are shared: " + ", ".join(PRESETS))
     servers.add_argument("--gpus", metavar="LIST", help="the GPUs to use, such as 0,1 (default: all)")
     servers.add_argument("--yes", action="store_true", help="fetch what is missing without asking")
-    page = parser.add_argument_group("page")
-    page.add_argument("--host", default="127.0.0.1", help="address to listen on (default: 127.0.0.1, this machine)")
-    page.add_argument("--port", type=_port, default=7860, help="port to listen on (default: 7860)")
+    entrance.add_flags(parser)
     replay = parser.add_argument_group("replay")
     replay.add_argument("--replay", type=Path, metavar="VIDEO", help="a video file in place of the camera")
     replay.add_argument("--headless", action="store_true", help="no page: print what happens, one line an event")
@@ -183,6 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         profile = choose_profile(options)
+        door = entrance.from_flags(options)
     except ValueError as error:
         parser.error(str(error))
     try:
@@ -202,8 +202,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             recordings = Recordings(options.record, _bytes(options.record_limit), options.record_days)
         serve(
             profile,
-            options.host,
-            options.port,
+            door,
             start=lambda profile: started(profile, options),
             recordings=recordings,
             states=None if options.state_dir is None else StateFolder(options.state_dir),
@@ -348,12 +347,6 @@ def _above_zero(text: str, wanted: str = "a number above 0") -> float:
 
 def _bytes(megabytes: float) -> int:
     return int(megabytes * (1 << 20))
-
-
-def _port(text: str) -> int:
-    if not (text.isascii() and text.isdigit() and 0 < int(text) < 65536):
-        raise argparse.ArgumentTypeError(f"expected a number from 1 to 65535, not {text!r}")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -193,6 +193,17 @@ class Voice:
         else:
             self._session.interrupt()
 
+    def pause(self) -> None:
+        """The listener is away: what was not heard yet is kept until `go_on`."""
+        self._end_of_sound()
+        self._unsettled += 1
+        self._clear()
+        self._playback.hold()
+
+    def go_on(self) -> None:
+        """The listener is back."""
+        self._settle()
+
     async def idle(self) -> None:
         """Return when all utterances are settled and all sentences made into sound."""
         while self._tasks:

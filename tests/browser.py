@@ -135,7 +135,7 @@ class Server:
 
     def taken(self) -> int:
         """The number of slots in use."""
-        with urlopen(f"{self.url}/webrtc/status", timeout=5) as answer:
+        with urlopen(f"{self.url}/aura/status", timeout=5) as answer:
             return json.load(answer)["taken"]
 
     def wait_taken(self, taken: int, within: float) -> None:
@@ -179,7 +179,7 @@ class Watched:
 
 
 @contextlib.asynccontextmanager
-async def running_browser(camera: Path, microphone: Path) -> AsyncIterator[Browser]:
+async def running_browser(camera: Path, microphone: Path, *more_flags: str) -> AsyncIterator[Browser]:
     """Chromium with `camera` (an .mjpeg file) as its camera and `microphone` (a .wav file), played once."""
     from playwright.async_api import async_playwright
 
@@ -191,6 +191,7 @@ async def running_browser(camera: Path, microphone: Path) -> AsyncIterator[Brows
         f"--use-file-for-fake-audio-capture={microphone}%noloop",
         "--autoplay-policy=no-user-gesture-required",
         "--disable-background-networking",
+        *more_flags,
     ]
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=str(CHROMIUM), headless=True, args=flags)
@@ -240,6 +241,7 @@ def main() -> None:
     """Serve the page: with the scripted engine, or with the checkpoint given."""
     from aura_core.profiles import build_engine, get_profile
     from aura_core.ui.demos import find_demos
+    from aura_core.ui.entrance import Entrance
     from aura_core.ui.page import claim_port, describe_speech, load_speech, run
     from aura_core.ui.visit import Assistant
 
@@ -247,6 +249,7 @@ def main() -> None:
     parser.add_argument("--port", type=int, default=0)
     parser.add_argument("--demos", type=Path)
     parser.add_argument("--slots", type=int, default=4)
+    parser.add_argument("--keep", type=float, default=0.5, help="seconds for which an absent visitor's place is kept")
     parser.add_argument("--checkpoint", help="a real model instead of the scripted engine")
     arguments = parser.parse_args()
     speech = load_speech()
@@ -255,7 +258,13 @@ def main() -> None:
     engine = build_engine(profile) if arguments.checkpoint else ScriptedEngine()
     assistant = Assistant(engine, profile.session_config(), speech, demos)
     about = {"profile": profile.name, "model": engine.name, "speech": describe_speech(speech)}
-    run(assistant, about, claim_port("127.0.0.1", arguments.port), max_sessions=arguments.slots)
+    run(
+        assistant,
+        about,
+        claim_port("127.0.0.1", arguments.port),
+        Entrance(max_sessions=arguments.slots),
+        arguments.keep,
+    )
 
 
 if __name__ == "__main__":

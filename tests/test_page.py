@@ -59,7 +59,7 @@ def test_config_and_recordings(client: TestClient) -> None:
     assert client.get("/aura/demos/two-seconds.mp4", headers={"range": "bytes=0-9"}).status_code == 206
     assert client.get("/aura/demos/other.mp4").status_code == 404
     assert client.get("/aura/demos/..%2f..%2fapp.mp4").status_code == 404
-    assert client.get("/webrtc/status").json() == {"slots": 4, "taken": 0}
+    assert client.get("/aura/status").json() == {"slots": 4, "taken": 0, "waiting": 0}
 
 
 def test_offers_that_cannot_be_taken(client: TestClient) -> None:
@@ -69,7 +69,7 @@ def test_offers_that_cannot_be_taken(client: TestClient) -> None:
     assert client.post("/webrtc/bye?id=x").json() == {"known": False}
     assert client.post("/webrtc/offer", json=OFFER | {"sdp": "x" * (MAX_SDP + 1)}).status_code == 413
     assert client.post("/webrtc/offer", json=OFFER | {"sdp": "nonsense"}).status_code == 400
-    assert client.get("/webrtc/status").json()["taken"] == 0
+    assert client.get("/aura/status").json()["taken"] == 0
     for closed in ("/telephone/incoming", "/docs", "/openapi.json"):
         assert client.post(closed).status_code in (404, 405)
 

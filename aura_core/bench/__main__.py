@@ -1,4 +1,4 @@
-"""`python -m aura_core.bench latency|load|soak`: measure the assistant on this machine."""
+"""`python -m aura_core.bench latency|load|visitors|soak`: measure the assistant on this machine."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from aura_core.bench import BenchError, latency_command, load_command, soak_command
+from aura_core.bench import BenchError, latency_command, load_command, soak_command, visitors
 from aura_core.engines.base import EngineError
 from aura_core.services import ServiceError
 from aura_core.sources import ReplayError
@@ -26,7 +26,7 @@ def parser() -> Parser:
     """The command line."""
     top = Parser(prog="python -m aura_core.bench", description="Measure the assistant on this machine.")
     commands = top.add_subparsers(dest="command", required=True)
-    for room in (latency_command, load_command, soak_command):
+    for room in (latency_command, load_command, visitors, soak_command):
         room.add_command(commands)
     return top
 

@@ -1,7 +1,8 @@
 """What a live page and the connection that carries it ask of each other, and the pace at which sound is sent.
 
-A transport (`aura_core.sources.webrtc`) makes one `Visit` for each connection and is its `Outlet`. Neither side knows
-more of the other than this, so either can be replaced.
+A transport (`aura_core.sources.webrtc`, `aura_core.sources.socket`) carries pictures, sound and messages between a
+page and its `Visit`, which may outlive the connection (`aura_core.sources.place`). Neither side knows more of the
+other than this, so either can be replaced.
 """
 
 from __future__ import annotations
@@ -44,6 +45,14 @@ class Visit(Protocol):
         """A message from the page. ValueError's text is shown to the user; other errors are logged."""
         ...
 
+    def park(self) -> None:
+        """The page is away and may come back: stream time stands still until `resume`."""
+        ...
+
+    def resume(self) -> None:
+        """The page is back."""
+        ...
+
     async def close(self) -> None:
         """The page has gone."""
         ...
@@ -63,6 +72,14 @@ class Outlet(Protocol):
 
     def silence(self) -> None:
         """Drop all sound that was not heard yet."""
+        ...
+
+
+class Connection(Outlet, Protocol):
+    """A page that is there, by whatever transport."""
+
+    async def close(self) -> None:
+        """Hang up."""
         ...
 
 

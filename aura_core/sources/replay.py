@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from contextlib import aclosing
 from pathlib import Path
 
@@ -32,10 +32,12 @@ async def replay(
     asks: Iterable[Ask] = (),
     speed: float | None = None,
     report: Callable[[Error], None] | None = None,
+    pace: Callable[[float], Awaitable[None]] | None = None,
 ) -> float:
     """Feed the whole video to `session` (entered, not yet fed), ask, end the stream; return the end in seconds.
 
-    `speed`: None for as fast as the model decides, 1.0 for the clock's pace, 2.0 for twice that. A question that
+    `speed`: None for as fast as the model decides, 1.0 for the clock's pace, 2.0 for twice that; or else `pace` waits
+    until it is time for what is shown at a stream time, by a clock that may stand still. A question that
     cannot be asked (it comes after the end, or the session refuses it) goes to `report` as an Error event (default:
     a log line) and the rest goes on. Raises ReplayError when the video cannot be opened, or not be read to its end;
     in the latter case the session has decided what came before and is closed.
@@ -53,15 +55,17 @@ async def replay(
     try:
         async with aclosing(read_ahead(video.samples(session.config.fps, [ask.t for ask in waiting]))) as samples:
             async for t, frame in samples:
-                if speed is not None:
+                if pace is not None:
+                    await pace(t)
+                elif speed is not None:
                     await asyncio.sleep(max(0.0, started + t / speed - loop.time()))
                 # asked before this frame is shown: a question sees what was there before it, as a tick does
                 while waiting and waiting[0].t <= t + TOLERANCE:
                     _ask(session, waiting.popleft(), report)
-                    if speed is None:
+                    if speed is None and pace is None:
                         await session.idle()
                 session.feed(t, frame)
-                if speed is None:
+                if speed is None and pace is None:
                     await session.idle()
                 end = t
     except ReplayError as error:

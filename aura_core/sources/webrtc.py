@@ -1,24 +1,20 @@
-"""A browser as camera, microphone and loudspeaker: all there is of WebRTC in the project.
+"""A browser as camera, microphone and loudspeaker over WebRTC, which is all here.
 
 FastRTC carries the media; what it does not do by itself is done here: frames are picked before they are converted,
-speech is handed out in real time so that it can be cut off, a page that goes away frees its slot at once, and the
-answer asks Chromium not to shrink the picture. Whoever serves pages gives `WebRTC` a function that makes a `Visit`
-for each connection, and never meets WebRTC itself.
+speech is handed out in real time so that it can be cut off, a page that goes away is noticed at once, and the answer
+asks Chromium not to shrink the picture. Who may connect is the lobby's to say (`aura_core.sources.lobby`).
 """
 
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
-import math
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, cast
-from urllib.parse import urlsplit
 
 import numpy as np
-from aiortc import RTCDataChannel, RTCPeerConnection
+from aiortc import RTCConfiguration, RTCDataChannel, RTCPeerConnection
 from aiortc.mediastreams import MediaStreamError
 from av import VideoFrame
 from fastapi import FastAPI, HTTPException, Request
@@ -26,20 +22,22 @@ from fastrtc import AsyncAudioVideoStreamHandler, Stream, get_current_context, w
 from fastrtc.stream import Body
 from fastrtc.tracks import VideoStreamHandler_
 
-from aura_core.sources.live import MICROPHONE_RATE, Outlet, Speaker, Visit
+from aura_core.sources.ice import Ice
+from aura_core.sources.live import MICROPHONE_RATE
+from aura_core.sources.lobby import Lobby
+from aura_core.sources.origin import is_foreign
+from aura_core.sources.wire import Wire
 
 log = logging.getLogger(__name__)
 
-#: Longest message taken from a page, in characters.
-MAX_MESSAGE = 4096
 #: Longest session description taken from a page; a real one has about 6000 characters.
 MAX_SDP = 64_000
 #: Bytes that may wait on the way to a page that does not read; more is dropped.
 MAX_UNSENT = 1 << 20
-#: Messages of a page that may wait for their turn.
-MAX_WAITING = 64
-#: How often the newest picture is handed on: at the sampling ticks (`aura_core.chunks`).
-PICTURES_PER_SECOND = 2.0
+#: Seconds that hanging up may take: a TURN server that is gone does not answer.
+CLOSE_TIMEOUT = 5.0
+#: The header in which a page shows its token.
+TOKEN = "x-aura-token"
 
 _SPEAKER_RATE = 24_000
 # Chromium starts at 300 kbit/s and shrinks 640x480 to 320x240 within seconds; other browsers ignore these.
@@ -47,102 +45,98 @@ _BITRATE = "x-google-start-bitrate=1500;x-google-min-bitrate=800;x-google-max-bi
 
 
 class WebRTC:
-    """Accepts pages on `/webrtc/offer`, `slots` at a time, and makes a visit for each.
+    """Accepts pages on `/webrtc/offer` that `lobby` has let in. `ice`: the servers that help both sides to connect."""
 
-    `ice_servers` is the standard list of `{"urls": ...}`; empty means that nobody else is asked, which is right for
-    one machine and for a local network. A public server needs a TURN server here.
-    """
-
-    def __init__(
-        self, welcome: Callable[[Outlet], Visit], slots: int = 4, ice_servers: Sequence[Mapping[str, Any]] = ()
-    ) -> None:
-        self.slots = slots
-        self.ice_servers = [dict(server) for server in ice_servers]
-        self._peers: set[_Peer] = set()
+    def __init__(self, lobby: Lobby, ice: Ice | None = None) -> None:
+        self.lobby = lobby
+        self._ice = ice or Ice()
+        self._tokens: dict[str, str] = {}  # connection -> token
+        self._peers: dict[str, _Peer] = {}
         # The stream picks its video track class by name; ours converts only the frames that are used.
         webrtc_connection_mixin.VideoStreamHandler_ = _NewestFrame  # pyright: ignore[reportPrivateImportUsage]
-        configuration = {"iceServers": self.ice_servers}
         self._stream = Stream(
-            _Peer(self, welcome),
+            _Peer(self),
             modality="audio-video",
             mode="send-receive",
-            concurrency_limit=slots,
-            rtc_configuration=cast(Any, configuration),
-            server_rtc_configuration=configuration,
+            concurrency_limit=2 * lobby.places,  # a bound only: each place has one connection, and one that ends
+            rtc_configuration=cast(Any, {"iceServers": []}),
+            server_rtc_configuration={"iceServers": []},
             verbose=False,
         )
-
-    @property
-    def taken(self) -> int:
-        """Slots in use, connections that are being made included."""
-        return max(len(self._stream.pcs), len(self._peers))
 
     def mount(self, app: FastAPI) -> None:
         """Add the routes. (`Stream.mount` would also open telephone and WebSocket entrances.)"""
         app.post("/webrtc/offer")(self._offer)
         app.post("/webrtc/bye")(self._bye)
-        app.get("/webrtc/status")(self._status)
 
     async def close(self) -> None:
-        """End every visit."""
-        for peer in list(self._peers):
-            await peer.close()
+        """Hang up on everybody."""
         for connection in list(self._stream.pcs):
-            await self._hang_up(connection)
+            await self.hang_up(connection)
 
     async def _offer(self, request: Request, body: Body) -> Any:
-        check_origin(request)
+        if is_foreign(request):
+            raise HTTPException(403, "this page belongs to another site")
         if len(body.sdp or "") > MAX_SDP or len(body.webrtc_id) > 100:
             raise HTTPException(413, "too large")
-        if body.type == "offer" and "m=application" not in (body.sdp or ""):
-            raise HTTPException(400, "an offer needs a data channel")  # without one no visit could ever begin
-        if body.type == "offer" and self.taken >= self.slots:
-            return {"status": "failed", "meta": {"error": "concurrency_limit_reached", "limit": self.slots}}
+        if body.type == "offer":
+            if "m=application" not in (body.sdp or ""):
+                raise HTTPException(400, "an offer needs a data channel")  # without one no visit could ever begin
+            place = self.lobby.find(request.headers.get(TOKEN))
+            if place is None:
+                return {"status": "failed", "meta": {"error": "no_place"}}
+            for before in [known for known, token in self._tokens.items() if token == place.token]:
+                await self.hang_up(before)
+            self._tokens[body.webrtc_id] = place.token
+            self._stream.server_rtc_configuration = _for_the_server(await self._ice.servers())
         try:
             answer = await self._stream.offer(body)
         except Exception as error:
             log.exception("an offer failed")
-            await self._hang_up(body.webrtc_id)
+            await self.hang_up(body.webrtc_id)
             raise HTTPException(400, "the browser's offer was not understood") from error
         if isinstance(answer, dict) and "sdp" in answer:
             answer["sdp"] = keep_resolution(answer["sdp"])
         return answer
 
     async def _bye(self, request: Request, id: str) -> dict[str, bool]:
-        check_origin(request)
-        return {"known": await self._hang_up(id)}
+        if is_foreign(request):
+            raise HTTPException(403, "this page belongs to another site")
+        return {"known": await self.hang_up(id)}
 
-    async def _status(self) -> dict[str, int]:
-        return {"slots": self.slots, "taken": self.taken}
-
-    async def _hang_up(self, connection: str) -> bool:
-        for peer in [peer for peer in self._peers if peer.id == connection]:
-            await peer.close()
+    async def hang_up(self, connection: str) -> bool:
+        """End a connection; False if there was none with this id."""
+        self._tokens.pop(connection, None)
+        peer = self._peers.get(connection)
+        if peer is not None:
+            await peer.finish()
         pc = self._stream.pcs.get(connection)
         if pc is not None:
-            await pc.close()
             self._stream.clean_up(connection)
+            try:
+                await asyncio.wait_for(pc.close(), CLOSE_TIMEOUT)
+            except TimeoutError:
+                log.warning("a connection was slow to close")
         return pc is not None
+
+    def arrived(self, peer: _Peer) -> str | None:
+        """A peer's data channel is open; return the token it came with (None: it was hung up meanwhile)."""
+        if (token := self._tokens.get(peer.id)) is not None:
+            self._peers[peer.id] = peer
+        return token
 
     def find(self, connection: str) -> RTCPeerConnection | None:
         """The peer connection with this id."""
         return self._stream.pcs.get(connection)
 
-    def arrived(self, peer: _Peer) -> None:
-        """A peer's visit begins."""
-        self._peers.add(peer)
-
     def left(self, peer: _Peer) -> None:
-        """A peer's visit has ended."""
-        self._peers.discard(peer)
+        """A peer has ended."""
+        self._peers.pop(peer.id, None)
+        self._tokens.pop(peer.id, None)
 
 
-def check_origin(request: Request) -> None:
-    """Refuse (403) what a foreign web page makes a browser send here."""
-    origin = request.headers.get("origin")
-    hosts = {request.headers.get("host"), request.headers.get("x-forwarded-host")}
-    if origin is not None and urlsplit(origin).netloc not in hosts:
-        raise HTTPException(403, "this page belongs to another site")
+def _for_the_server(servers: Sequence[Mapping[str, Any]]) -> RTCConfiguration | None:
+    return Stream.convert_to_aiortc_format({"iceServers": list(servers)})
 
 
 def keep_resolution(sdp: str) -> str:
@@ -159,182 +153,98 @@ class _NewestFrame(VideoStreamHandler_):
         peer = cast(_Peer, self.event_handler)
         while not self.thread_quit.is_set():
             try:
-                peer.shown(cast(VideoFrame, await self.track.recv()))
+                frame = cast(VideoFrame, await self.track.recv())
+                peer.wire.shown(lambda frame=frame: frame.to_ndarray(format="rgb24"))
             except MediaStreamError:
                 self.stop()
 
 
 class _Peer(AsyncAudioVideoStreamHandler):
-    """One connection: FastRTC's handler on one side, a visit on the other. Also the visit's outlet.
+    """One connection: FastRTC's handler on one side, a wire on the other.
 
     None of FastRTC's calls may raise: the track they serve would be dead while the connection looks alive.
     """
 
-    def __init__(self, server: WebRTC, welcome: Callable[[Outlet], Visit]) -> None:
+    def __init__(self, server: WebRTC) -> None:
         super().__init__(output_sample_rate=_SPEAKER_RATE, input_sample_rate=MICROPHONE_RATE, fps=1)
         self.id = ""
+        self.wire = Wire(server.lobby, self._transmit, self._hang_up, self._drop)
         self._server = server
-        self._welcome = welcome
-        self._visit: Visit | None = None
-        self._speaker = Speaker(lambda playing: self.send({"type": "playing", "playing": playing}))
-        self._newest: tuple[float, VideoFrame] | None = None  # not handed on yet
-        self._last: np.ndarray | None = None  # the last one handed on
-        self._messages: asyncio.Queue[dict[str, Any]] = asyncio.Queue(MAX_WAITING)
-        self._tasks: list[asyncio.Task[None]] = []
-        self._closing: asyncio.Task[None] | None = None
-        self._failed: set[str] = set()
+        self._finishing: asyncio.Task[None] | None = None
 
     def copy(self) -> _Peer:
-        return _Peer(self._server, self._welcome)
+        return _Peer(self._server)
 
     async def start_up(self) -> None:
-        """The data channel is open: the visit begins."""
+        """The data channel is open: the page can be talked to."""
         try:
             self.id = get_current_context().webrtc_id
             connection = self._server.find(self.id)
             if connection is None or connection.connectionState == "closed":
                 return
             connection.on("connectionstatechange", lambda: self._connection_changed(connection))
-            cast(RTCDataChannel, self.channel).on("message", self._received)
-            self._visit = self._welcome(self)
-            self._server.arrived(self)
-            self._tasks = [asyncio.create_task(self._serve_messages()), asyncio.create_task(self._hand_on_pictures())]
-            self.send({"type": "ready"})
+            cast(RTCDataChannel, self.channel).on("message", self.wire.received)
+            token = self._server.arrived(self)
+            if token is None or not await self.wire.begin(token):
+                await self._hang_up()
         except Exception:
-            self._fail("starting")
+            self.wire.fail("starting")
 
-    async def close(self) -> None:
-        """End the visit; once, whoever asks first."""
-        if self._closing is None:
-            self._closing = asyncio.create_task(self._close())
-        await asyncio.shield(self._closing)
+    async def finish(self) -> None:
+        """The connection ends; once, whoever asks first."""
+        if self._finishing is None:
+            self._finishing = asyncio.create_task(self._finish())
+        await asyncio.shield(self._finishing)
 
-    async def _close(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        if self._tasks:
-            await asyncio.wait(self._tasks, timeout=2.0)
-        self._speaker.clear()
+    async def _finish(self) -> None:
         try:
-            if self._visit is not None:
-                await self._visit.close()
-        except Exception:
-            log.exception("a visit did not end cleanly")
+            await self.wire.finish()
         finally:
             self._server.left(self)
 
+    async def _hang_up(self) -> None:
+        await self._server.hang_up(self.id)
+
     def _connection_changed(self, connection: RTCPeerConnection) -> None:
         # FastRTC forgets to shut a handler down when ICE fails, so this does not rely on it.
-        if connection.connectionState in ("failed", "closed") and self._closing is None:
-            self._closing = asyncio.create_task(self._close())
+        if connection.connectionState in ("failed", "closed") and self._finishing is None:
+            self._finishing = asyncio.create_task(self._finish())
 
     # FastRTC's side
 
     async def receive(self, frame: tuple[int, np.ndarray]) -> None:
         try:
-            if self._visit is not None and self._visit.now is not None:
-                self._visit.sound(np.ascontiguousarray(frame[1].reshape(-1)))
+            self.wire.heard(np.ascontiguousarray(frame[1].reshape(-1)))
         except Exception:
-            self._fail("hearing")
+            self.wire.fail("hearing")
 
     async def emit(self) -> Any:
         try:
-            piece = await self._speaker.next()
+            piece = await self.wire.speaker.next()
             return None if piece is None else (piece[0], piece[1].reshape(1, -1))
         except Exception:
-            self._fail("speaking")
+            self.wire.fail("speaking")
             await asyncio.sleep(0.5)  # FastRTC asks again at once
             return None
 
-    def shown(self, frame: VideoFrame) -> None:
-        """A frame has come from the camera."""
-        visit = self._visit
-        if visit is not None and visit.watches_camera and (now := visit.now) is not None:
-            self._newest = (now, frame)
-
     async def video_receive(self, frame: Any) -> None:
-        """Unused: `_NewestFrame` calls `shown`."""
+        """Unused: `_NewestFrame` gets the frames."""
 
     async def video_emit(self) -> np.ndarray:
         # FastRTC reads the camera only while it sends video, so the page gets a tiny black picture a second.
         return np.zeros((48, 64, 3), np.uint8)
 
     async def shutdown(self) -> None:
-        await self.close()
+        await self.finish()
 
-    # The visit's side
+    # The wire's side
 
-    def send(self, message: Mapping[str, Any]) -> None:
+    def _transmit(self, text: str) -> None:
         channel = cast("RTCDataChannel | None", self.channel)
         if channel is None or channel.readyState != "open" or channel.bufferedAmount > MAX_UNSENT:
             return
-        channel.send(json.dumps(message))
+        channel.send(text)
 
-    def play(self, pcm: np.ndarray, rate: int, played: Callable[[float], None]) -> None:
-        self._speaker.put(pcm, rate, played)
-
-    def silence(self) -> None:
-        self._speaker.clear()
+    def _drop(self) -> None:
         if self._clear_queue is not None:
             self._clear_queue()
-
-    # Between the two
-
-    def _received(self, raw: str | bytes) -> None:
-        if len(raw) > MAX_MESSAGE:
-            self.send({"type": "error", "text": "That is too long to be taken."})
-            return
-        try:
-            message = json.loads(raw)
-            if not isinstance(message, dict):
-                raise ValueError("not an object")
-            self._messages.put_nowait(message)
-        except ValueError:
-            self.send({"type": "error", "text": "The page sent something that is no message."})
-        except asyncio.QueueFull:
-            self.send({"type": "error", "text": "Too many messages at once; the last one was dropped."})
-
-    async def _serve_messages(self) -> None:
-        assert self._visit is not None
-        while True:
-            message = await self._messages.get()
-            try:
-                self._hand_on(self._visit)  # what is asked is about what is to be seen now
-                await self._visit.message(message)
-            except ValueError as error:
-                self.send({"type": "error", "text": str(error)})
-            except Exception:
-                self._fail("answering the page")
-
-    async def _hand_on_pictures(self) -> None:
-        """At every sampling tick hand on the newest picture, and that it is still the newest."""
-        assert self._visit is not None
-        period = 1 / PICTURES_PER_SECOND
-        while True:
-            now = self._visit.now
-            if now is None or not self._visit.watches_camera:
-                self._newest = self._last = None
-                await asyncio.sleep(period / 5)
-                continue
-            tick = (now // period + 1) * period
-            await asyncio.sleep(tick - now)
-            try:
-                self._hand_on(self._visit, before=tick)
-                if self._last is not None and (self._visit.now or 0.0) >= tick:
-                    self._visit.picture(tick, self._last)
-            except Exception:
-                self._fail("seeing")
-
-    def _hand_on(self, visit: Visit, before: float = math.inf) -> None:
-        if self._newest is None:
-            return
-        (t, frame), self._newest = self._newest, None
-        self._last = frame.to_ndarray(format="rgb24")
-        visit.picture(min(t, before - 0.001), self._last)  # a tick served late still gets the newest picture
-
-    def _fail(self, doing: str) -> None:
-        """Call in an exception handler. The log has every failure, the page one line of each sort."""
-        log.exception("a connection failed at %s", doing)
-        if doing not in self._failed:
-            self._failed.add(doing)
-            self.send({"type": "error", "text": f"Something went wrong on the server at {doing}; see its log."})

@@ -20,7 +20,7 @@ from fastapi.responses import FileResponse
 
 from aura_core.recording.folder import Recordings
 from aura_core.recording.writer import MIB, Recorder
-from aura_core.sources.webrtc import check_origin
+from aura_core.sources.origin import is_foreign
 
 #: Bytes of all recordings that pages asked for, together.
 LIMIT = 500 * MIB
@@ -86,5 +86,6 @@ class Kept:
 
         @app.delete("/aura/recordings/{name}")
         async def remove(request: Request, name: str) -> dict[str, bool]:
-            check_origin(request)
+            if is_foreign(request):
+                raise HTTPException(403, "this comes from another site")
             return {"deleted": self.delete(name)}

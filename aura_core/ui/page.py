@@ -13,6 +13,7 @@ import logging
 import os
 import re
 import socket
+import sys
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict
@@ -36,13 +37,19 @@ from aura_core.events import Event
 from aura_core.metrics import Metrics
 from aura_core.profiles import Profile, build_asr, build_engine, build_tts, get_profile
 from aura_core.recording.folder import Recordings
+from aura_core.sources.lobby import KEEP, Lobby
+from aura_core.sources.socket import MAX_SIZE, mount_socket
 from aura_core.sources.webrtc import WebRTC
 from aura_core.speech.tts import TtsError
 from aura_core.speech.vad import Vad, VadError
 from aura_core.state_folder import StateFolder
 from aura_core.ui import PortInUse
 from aura_core.ui.demos import find_demos
+from aura_core.ui.doors import mount_doors
+from aura_core.ui.entrance import Entrance, on_space
+from aura_core.ui.guard import Guard
 from aura_core.ui.kept import Kept
+from aura_core.ui.uploads import Uploads
 from aura_core.ui.visit import Assistant, Speech, Visit
 
 log = logging.getLogger(__name__)
@@ -55,9 +62,12 @@ STATIC = Path(__file__).parent / "static"
 DEMOS = Path(__file__).resolve().parents[2] / "assets" / "demos"
 
 _FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]
+# Hugging Face shows a Space within a page of its own.
+_EMBEDDERS = "'self' https://huggingface.co" if on_space() else "'self'"
 _POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval'; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; media-src 'self' blob:; connect-src 'self'; frame-ancestors 'self'"
+    "img-src 'self' data: blob:; media-src 'self' blob:; connect-src 'self'; "
+    f"frame-ancestors {_EMBEDDERS}"
 )
 _FOREIGN = re.compile(
     r"<script\b[^>]*\bsrc=\"https?://[^>]*>\s*</script>|<link\b[^>]*\bhref=\"https?://[^>]*>"
@@ -115,25 +125,36 @@ def build_page() -> gr.Blocks:
 def build_app(
     assistant: Assistant,
     about: Mapping[str, Any],
-    max_sessions: int = 4,
-    ice_servers: Sequence[Mapping[str, Any]] = (),
+    entrance: Entrance | None = None,
+    keep: float = KEEP,
 ) -> FastAPI:
-    """The whole web application. `about` is told to the page: `profile`, `model`, `speech` (a line for the user)."""
-    webrtc = WebRTC(lambda outlet: Visit(assistant, outlet), max_sessions, ice_servers)
+    """The whole web application. `about` is told to the page: `profile`, `model`, `speech` (a line for the user).
+
+    `keep`: seconds for which the session of a visitor whose connection broke is kept.
+    """
+    entrance = entrance or Entrance()
+    lobby = Lobby(lambda outlet: Visit(assistant, outlet), entrance.max_sessions, keep)
+    webrtc = WebRTC(lobby, entrance.ice)
+    uploads = Uploads(lobby, entrance.max_upload)
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         opening = asyncio.create_task(assistant.open())  # the page need not wait for it
         yield
         opening.cancel()
+        await lobby.close()
         await webrtc.close()
+        uploads.close()
         await assistant.close()
 
     app = FastAPI(title="AURA", lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     webrtc.mount(app)
+    mount_socket(app, lobby)
+    mount_doors(app, lobby, entrance.ice)
+    uploads.mount(app)
     for listener in assistant.listeners:
         if isinstance(listener, Metrics):
-            listener.gauges["aura_connections"] = ("Pages that are connected.", lambda: float(webrtc.taken))
+            listener.gauges["aura_connections"] = ("Pages that are connected.", lambda: float(lobby.taken))
             listener.mount(app)
 
     @app.get("/aura/config")
@@ -143,7 +164,7 @@ def build_app(
             "hears": assistant.speech.asr is not None,
             "speaks": assistant.speech.tts is not None,
             "demos": [demo.as_json() for demo in assistant.demos.values()],
-            "ice_servers": webrtc.ice_servers,
+            "max_upload": entrance.max_upload,
             "offer": asdict(assistant.offer),
             "records": assistant.kept.always,
         }
@@ -159,6 +180,8 @@ def build_app(
     with contextlib.redirect_stdout(io.StringIO()):  # Gradio 5.50 prints a debugging line
         app = gr.mount_gradio_app(app, build_page(), path="/", ssr_mode=False, show_api=False)
     app.add_middleware(OnlyOurHost)
+    if entrance.credentials is not None:
+        app.add_middleware(Guard, credentials=entrance.credentials)  # the last one added is the outermost
     return app
 
 
@@ -181,23 +204,25 @@ def run(
     assistant: Assistant,
     about: Mapping[str, Any],
     listener: socket.socket,
-    max_sessions: int = 4,
-    ice_servers: Sequence[Mapping[str, Any]] = (),
-    ssl_certfile: str | None = None,
-    ssl_keyfile: str | None = None,
+    entrance: Entrance | None = None,
+    keep: float = KEEP,
 ) -> None:
-    """Serve `assistant` on a listening socket until interrupted."""
-    app = build_app(assistant, about, max_sessions, ice_servers)
+    """Serve `assistant` on a listening socket until interrupted; `keep` as for `build_app`."""
+    entrance = entrance or Entrance()
+    app = build_app(assistant, about, entrance, keep)
     config = uvicorn.Config(
         app,
         log_level="warning",
         timeout_graceful_shutdown=2,  # Gradio's pages hold a request open for as long as they are
-        ssl_certfile=ssl_certfile,
-        ssl_keyfile=ssl_keyfile,
+        ssl_certfile=entrance.certificate,
+        ssl_keyfile=entrance.key,
+        ws_max_size=MAX_SIZE,
     )
+    for line in entrance.warnings():
+        print(f"warning: {line}", file=sys.stderr, flush=True)
     host, port = listener.getsockname()[:2]
     place = f"[{host}]" if ":" in host else host
-    print(f"AURA is at {'https' if ssl_certfile else 'http'}://{place}:{port}  (Ctrl+C ends it)", flush=True)
+    print(f"AURA is at {'https' if entrance.certificate else 'http'}://{place}:{port}  (Ctrl+C ends it)", flush=True)
     asyncio.run(uvicorn.Server(config).serve(sockets=[listener]))
 
 
@@ -229,33 +254,28 @@ def describe_speech(speech: Speech) -> str:
 
 def serve(
     profile: Profile,
-    host: str = "127.0.0.1",
-    port: int = 7860,
-    speech: bool = True,
-    max_sessions: int = 4,
-    ice_servers: Sequence[Mapping[str, Any]] = (),
+    entrance: Entrance | None = None,
     demos: Path = DEMOS,
-    ssl_certfile: str | None = None,
-    ssl_keyfile: str | None = None,
     start: Callable[[Profile], AbstractContextManager[Profile]] = nullcontext,
     recordings: Recordings | None = None,
     states: StateFolder | None = None,
     listeners: Sequence[Callable[[Event], object]] = (),
     tracer: Any = None,
 ) -> None:
-    """Load the profile's model and serve the page until interrupted; `speech=False` overrides the profile.
+    """Load the profile's model and serve the page at the `entrance` until interrupted.
 
     `start`: a context in which the servers that the profile needs are up. `recordings`: where every session is
     recorded. `states`: where sessions leave what they know. `listeners`, `tracer`: see `Assistant`; metrics
     among the listeners are served. Raises PortInUse (before anything is started or loaded), EngineError, and what
     `start` raises.
     """
-    with claim_port(host, port) as listener, start(profile) as profile:
-        voices = load_speech(profile) if speech else Speech()
+    entrance = entrance or Entrance()
+    with claim_port(entrance.host, entrance.port) as listener, start(profile) as profile:
+        voices = load_speech(profile)
         shown = find_demos(demos)
         engine = build_engine(profile)
         assistant = Assistant(
             engine, profile.session_config(), voices, shown, Kept(recordings), profile, states, listeners, tracer
         )
         about = {"profile": profile.name, "model": engine.name, "speech": describe_speech(voices)}
-        run(assistant, about, listener, max_sessions, ice_servers, ssl_certfile, ssl_keyfile)
+        run(assistant, about, listener, entrance)

@@ -1,8 +1,8 @@
 """One page that is connected: a session of its own, its voice, and the messages between them and the page.
 
-A visit begins with the connection and lasts as long. Within it the user watches (the camera or a recording) and may
-start over, each time with a fresh session whose time begins at zero. It knows nothing of WebRTC or Gradio: pictures,
-sound and messages come in by calls, and go out through the `Outlet` it was given.
+A visit begins with the first connection, and is parked while there is none. Within it the user watches (the camera or
+a recording) and may start over, each time with a fresh session whose time begins at zero. It knows nothing of WebRTC or
+Gradio: pictures, sound and messages come in by calls, and go out through the `Outlet` it was given.
 """
 
 from __future__ import annotations
@@ -58,11 +58,15 @@ class Visit:
         self._outlet = outlet
         self._clock = clock
         self._started: float | None = None
+        self._parked: float | None = None  # since when the page is away
+        self._present = asyncio.Event()
+        self._present.set()
         self._session: Session | None = None
         self._ears: Vad | None = None
         self._voice: Voice | None = None
         self._listening = False
         self._demo: Demo | None = None
+        self._own: Demo | None = None
         self._replay: asyncio.Task[None] | None = None
         self._recorder: Recorder | None = None
         self._name: str | None = None
@@ -76,16 +80,18 @@ class Visit:
     @property
     def now(self) -> float | None:
         """The stream time; None while nothing is being watched."""
-        return None if self._started is None else self._clock() - self._started
+        if self._started is None:
+            return None
+        return (self._clock() if self._parked is None else self._parked) - self._started
 
     @property
     def watches_camera(self) -> bool:
-        """True for the camera, False for a recording or nothing."""
-        return self._started is not None and self._demo is None
+        """True for the camera, False for a recording or nothing, or while parked."""
+        return self._started is not None and self._demo is None and self._parked is None
 
     def picture(self, t: float, frame: np.ndarray) -> None:
         """A camera picture (uint8 RGB (H, W, 3)) shown at `t`."""
-        if self._session is not None and self._demo is None:
+        if self._session is not None and self.watches_camera:
             self._session.feed(t, frame)
 
     def sound(self, pcm: np.ndarray) -> None:
@@ -136,9 +142,33 @@ class Visit:
         if self._session is not None:
             await self._session.idle()
 
+    def bring(self, recording: Demo) -> None:
+        """The visitor's own video: it can be watched like the recordings that there are for all."""
+        self._own = recording
+
+    def park(self) -> None:
+        """The page is away: time stands still, nothing is looked at, what was being said waits."""
+        if self._parked is None:
+            self._parked = self._clock()
+            self._present.clear()
+            if self._voice is not None:
+                self._voice.pause()
+
+    def resume(self) -> None:
+        """The page is back: all goes on where it stood."""
+        if self._parked is None:
+            return
+        if self._started is not None:
+            self._started += self._clock() - self._parked
+        self._parked = None
+        self._present.set()
+        if self._voice is not None:
+            self._voice.go_on()
+
     async def close(self) -> None:
         """End the session; nothing is sent any more."""
-        self._started = None
+        self._started = self._parked = None
+        self._present.set()
         replaying, self._replay = self._replay, None
         session, self._session = self._session, None
         voice, self._voice = self._voice, None
@@ -160,7 +190,8 @@ class Visit:
     def _find_demo(self, name: object) -> Demo | None:
         if name is None:
             return None
-        demo = self._assistant.demos.get(str(name))
+        own = self._own if self._own is not None and self._own.name == name else None
+        demo = own or self._assistant.demos.get(str(name))
         if demo is None:
             raise ValueError("There is no such recording.")
         return demo
@@ -280,12 +311,18 @@ class Visit:
     async def _show(self, session: Session, demo: Demo, video: Video) -> None:
         """Play a recording into the session, in real time."""
         try:
-            await replay(session, video, demo.script, speed=1.0)
+            await replay(session, video, demo.script, pace=self._reach)
         except ReplayError as error:
             self._report(str(error))
         except Exception:
             log.exception("the recording %s failed", demo.name)
             self._report("The recording cannot be played; see the server's log.")
+
+    async def _reach(self, t: float) -> None:
+        """Wait until it is `t`."""
+        while (now := self.now) is not None and now < t:
+            await asyncio.sleep(t - now)
+            await self._present.wait()
 
     def _ask(self, text: object, standing: object) -> None:
         if self._session is None:

@@ -45,7 +45,7 @@ export class Controls {
     document.addEventListener("keydown", (event) => this.key(event));
     document.addEventListener("keyup", (event) => event.code === "Space" && this.talk(false));
     window.addEventListener("blur", () => this.talk(false));
-    window.addEventListener("pagehide", () => page.stop()); // frees the slot at once
+    window.addEventListener("pagehide", () => page.halt()); // the seat is kept: it may be a reload
     setInterval(() => page.show(), 1000);
   }
 

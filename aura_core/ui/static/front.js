@@ -39,7 +39,7 @@ export function showButtons({ demo, screen, wanted, over }) {
 
 /** Where a recording is. */
 export function address(demo) {
-  return `/aura/demos/${encodeURIComponent(demo.name)}.mp4`;
+  return demo.url ?? `/aura/demos/${encodeURIComponent(demo.name)}.mp4`;
 }
 
 function demoHint({ title, script }) {

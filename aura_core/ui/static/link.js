@@ -1,19 +1,27 @@
-// The connection to the server: WebRTC for pictures, sound and messages.
-// One link is one session. It ends with `close`, with the page, or by itself (`onLost`).
+// WebRTC for pictures, sound and messages.
+// A link ends with `close`, with the page, or by itself (`onLost`).
+
+import { Refused } from "./seat.js";
 
 const CONNECT_MS = 20000;
-const NO_CONNECTION =
+const ICE_MS = 10000; // from the answer on
+const UPLOADED_PER_SECOND = 5; // pictures; the server looks at two
+export const NO_CONNECTION =
   "The connection could not be made. Browsers need a network for it, even to this same computer (Wi-Fi without internet will do); to reach a server elsewhere, it may need a TURN server.";
-
-export class Refused extends Error {}
 
 export class Link {
   /** `onMessage(object)`, `onSound(MediaStream)`, `onLost()`, `onWobble(boolean)` are called as things happen. */
-  constructor(iceServers, handlers) {
+  constructor(iceServers, token, handlers) {
     this.id = randomId();
+    this.token = token;
     this.handlers = handlers;
     this.closed = false;
+    if (!window.RTCPeerConnection) throw new Error(NO_CONNECTION);
     this.pc = new RTCPeerConnection({ iceServers });
+  }
+
+  get isOpen() {
+    return this.channel?.readyState === "open";
   }
 
   /** Connect, sending `stream`'s tracks (may be null). Resolves when the server is ready. */
@@ -43,19 +51,19 @@ export class Link {
       if (answered) this.sendCandidate(candidate);
       else candidates.push(candidate); // the server would not know the connection yet
     };
-    const timer = setTimeout(() => this.fail(new Error(NO_CONNECTION)), CONNECT_MS);
+    let timer = 0;
     try {
       await pc.setLocalDescription(await pc.createOffer());
       const answer = await this.post({ type: "offer", sdp: pc.localDescription.sdp });
-      if (answer.status === "failed") {
-        const full = answer.meta.error === "concurrency_limit_reached";
-        throw new Refused(full ? `All ${answer.meta.limit} places are taken. Please try again in a moment.` : "The server refused the connection.");
-      }
+      if (answer.status === "failed") throw new Error("The server refused the connection.");
       if (this.closed) throw new Error("closed");
       await pc.setRemoteDescription(answer);
       answered = true;
+      timer = setTimeout(() => this.fail(new Error(NO_CONNECTION)), ICE_MS);
       for (const candidate of candidates) this.sendCandidate(candidate);
       await ready;
+      this.established = true;
+      await this.limitPictures();
     } catch (error) {
       this.close();
       throw error;
@@ -72,9 +80,17 @@ export class Link {
     await this.audio.sender.replaceTrack(sound || null);
   }
 
+  /** The picture here stays smooth; fewer go out, which saves both sides work. */
+  async limitPictures() {
+    const { sender } = this.video;
+    const parameters = sender.getParameters();
+    for (const encoding of parameters.encodings ?? []) encoding.maxFramerate = UPLOADED_PER_SECOND;
+    await sender.setParameters(parameters).catch(() => {}); // not every browser can
+  }
+
   /** True if the message went out. */
   send(message) {
-    if (this.channel?.readyState !== "open") return false;
+    if (!this.isOpen) return false;
     this.channel.send(JSON.stringify(message));
     return true;
   }
@@ -95,13 +111,15 @@ export class Link {
 
   changed() {
     const state = this.pc.connectionState;
-    if (state === "failed" || state === "closed") this.lost();
+    if (state === "failed" && !this.established) this.fail(new Error(NO_CONNECTION));
+    else if (state === "failed" || state === "closed") this.lost();
     else this.handlers.onWobble(state === "disconnected");
   }
 
   received(data) {
     const message = JSON.parse(data);
     if (message.type === "ready") this.ready();
+    else if (message.type === "refused") this.fail(new Refused("The server did not let you in."));
     else if (message.type !== "log" && !this.closed) this.handlers.onMessage(message); // "log": FastRTC's echo
   }
 
@@ -112,7 +130,7 @@ export class Link {
   async post(body) {
     const response = await fetch("/webrtc/offer", {
       method: "POST",
-      headers: { "Content-Type": "application/json" },
+      headers: { "Content-Type": "application/json", "X-Aura-Token": this.token },
       body: JSON.stringify({ ...body, webrtc_id: this.id }),
       signal: AbortSignal.timeout(CONNECT_MS),
     });

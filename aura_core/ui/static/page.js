@@ -1,20 +1,22 @@
 // The page: what the user does goes to the server, what the server says goes on the screen.
 
+import { Connection } from "./connection.js";
 import { Controls } from "./controls.js";
 import { Data } from "./data.js";
 import { Frames } from "./frames.js";
 import { address, describe, showButtons } from "./front.js";
 import { Gauges } from "./gauges.js";
-import { Link, Refused } from "./link.js";
 import { openCamera, openScreen } from "./media.js";
 import { showMoment } from "./moment.js";
 import { Requests } from "./requests.js";
+import { Refused, Seat, inLine } from "./seat.js";
 import { Senses } from "./senses.js";
 import { Settings } from "./settings.js";
 import { Timeline } from "./timeline.js";
-import { $, Captions, Strip, announce, note, showQuiet, showState } from "./view.js";
+import { Upload } from "./upload.js";
+import { $, Captions, Strip, announce, built, note, showQuiet, showState, showTransport } from "./view.js";
 
-const RETRIES_MS = [500, 1000, 2000, 4000, 8000, 8000, 8000];
+const RETRIES_MS = [500, 1000, 2000, 4000, 5000, 5000, 5000, 5000, 5000, 5000, 5000, 5000, 5000]; // a seat is kept for a minute
 
 const LAST_WORDS_MS = 20000;
 const SECONDS_BEFORE = 10; // of pictures that a reply keeps
@@ -32,6 +34,7 @@ class Page extends Senses {
   constructor(config) {
     super();
     this.config = config;
+    this.seat = new Seat();
     this.link = null;
     this.wanted = false; // the user wants to watch
     this.startedAt = null; // performance.now() at stream time 0
@@ -54,6 +57,7 @@ class Page extends Senses {
     describe(config);
     this.changed("captions");
     new Controls(this);
+    if (this.config.max_upload) new Upload(this);
     this.show();
     this.buttons();
   }
@@ -62,8 +66,9 @@ class Page extends Senses {
     return this.startedAt === null ? null : (performance.now() - this.startedAt) / 1000;
   }
 
-  clock(t) {
-    return new Date(this.startedWall + t * 1000);
+  /** When a message's time was; one that comes again says it itself. */
+  clock({ t, at }, later = 0) {
+    return new Date((at ? at * 1000 : this.startedWall + t * 1000) + later * 1000);
   }
 
   get demo() {
@@ -81,8 +86,9 @@ class Page extends Senses {
 
   // --- watching
 
-  async start() {
-    this.stop();
+  /** Watch; `again` goes on with what the server kept for this tab. */
+  async start(again = false) {
+    this.halt();
     const wish = (this.wish = {}); // a later start or stop makes this one void
     this.wanted = true;
     note("");
@@ -97,7 +103,7 @@ class Page extends Senses {
         $("video").srcObject = this.stream;
         await $("video").play();
       }
-      if (wish === this.wish) await this.connect();
+      if (wish === this.wish) await this.connect(again);
     } catch (error) {
       if (wish === this.wish) this.giveUp(error.message);
     }
@@ -114,15 +120,22 @@ class Page extends Senses {
     });
   }
 
-  async connect() {
+  /** True if the session that the server kept goes on. */
+  async connect(again = false) {
     const wish = this.wish;
-    const link = new Link(this.config.ice_servers, {
+    const link = new Connection(this.seat, {
       onMessage: (message) => this.link === link && this.receive(message),
       onSound: (sound) => {
         $("audio").srcObject = sound;
         this.playSound();
       },
       onLost: () => this.link === link && this.reconnect(),
+      onMoved: () => this.link === link && this.giveUp("This session goes on in another tab."),
+      onPlain: (plain) => showTransport(plain),
+      onWait: (place) => {
+        showState("waiting");
+        note(inLine(place));
+      },
       onWobble: (wobbling) => {
         this.wobbling = wobbling;
         this.show();
@@ -137,16 +150,22 @@ class Page extends Senses {
     }
     if (wish !== this.wish) {
       link.close();
-      return;
+      return false;
     }
     this.attempt = 0;
-    this.send({
-      type: "watch",
-      demo: this.demo?.name ?? null,
-      session: sessionName(),
-      settings: this.settings.wish(),
-      record: this.data.wanted,
-    });
+    note("");
+    if (again && link.resumed) link.resume();
+    else {
+      this.send({
+        type: "watch",
+        demo: this.demo?.name ?? null,
+        session: sessionName(),
+        settings: this.settings.wish(),
+        record: this.data.wanted,
+      });
+    }
+    this.seat.keep({ source: $("source").value });
+    return link.resumed;
   }
 
   /** The connection broke by itself: try again, with longer and longer pauses. */
@@ -163,8 +182,8 @@ class Page extends Senses {
       await new Promise((resolve) => setTimeout(resolve, pause));
       if (wish !== this.wish) return;
       try {
-        await this.connect();
-        note("The connection was lost and made again. What came before is no longer known to AURA.");
+        const kept = await this.connect(true);
+        if (!kept && wish === this.wish) note("The connection was lost and made again. What came before is no longer known to AURA.");
         return;
       } catch (error) {
         if (error instanceof Refused) return this.giveUp(error.message);
@@ -172,7 +191,14 @@ class Page extends Senses {
     }
   }
 
+  /** For good: the server forgets the session. */
   stop() {
+    this.halt();
+    this.seat.leave();
+  }
+
+  /** For now: the server keeps the session for a while. */
+  halt() {
     this.wanted = false;
     this.wish = null;
     this.attempt = 0;
@@ -209,6 +235,8 @@ class Page extends Senses {
     switch (message.type) {
       case "started":
         return this.started(message);
+      case "resumed":
+        return this.resumed(message);
       case "state":
         this.state = message.state;
         return this.show();
@@ -227,7 +255,7 @@ class Page extends Senses {
         return undefined;
       case "question":
         this.captions.question(message.text);
-        return this.timeline.add({ kind: "question", t, clock: this.clock(t), text: message.text, request: message.request });
+        return this.timeline.add({ kind: "question", t, clock: this.clock(message), text: message.text, request: message.request });
       case "reply":
         return this.replied(message);
       case "silent":
@@ -242,15 +270,15 @@ class Page extends Senses {
       case "unrecorded":
         return this.data.ended();
       case "request_added":
-        return this.requests.add(message, this.clock(t), this.clock(t + this.lifetime));
+        return this.requests.add(message, this.clock(message), this.clock(message, this.lifetime));
       case "request_fired":
-        return this.requests.fired(message, this.clock(t));
+        return this.requests.fired(message, this.clock(message));
       case "request_ended":
         if (message.why === "full") note("Eight things are watched for at most; the oldest was dropped.");
         return this.requests.end(message.request);
       case "error":
         note(message.text);
-        if (t !== undefined) this.timeline.add({ kind: "error", t, clock: this.clock(t), text: message.text });
+        if (t !== undefined) this.timeline.add({ kind: "error", t, clock: this.clock(message), text: message.text });
         return undefined;
       case "end":
         return this.ended();
@@ -287,6 +315,20 @@ class Page extends Senses {
     this.gauges.count(kind);
   }
 
+  /** The session goes on where it stood; after a reload all that was said comes again, otherwise what was missed. */
+  resumed(message) {
+    const { t } = message;
+    if (!message.seen) this.started(message);
+    this.startedAt = performance.now() - t * 1000;
+    this.startedWall = Date.now() - t * 1000;
+    this.lastWord = t;
+    if (this.demo) $("video").currentTime = t;
+    for (const question of this.waiting.splice(0)) this.send(question);
+    $("video").play().catch(() => note("The browser does not start the picture by itself; click it."));
+    this.show();
+    this.buttons();
+  }
+
   replied(message) {
     const { t, text, kind, interrupted, request, chunk } = message;
     this.lastWord = t;
@@ -295,7 +337,7 @@ class Page extends Senses {
     $("first").textContent = `${Math.round(message.ttft_ms)} ms`;
     if (text) this.captions.reply(message.chunk, text, true);
     const again = this.demo ? { video: address(this.demo) } : { before: this.frames.before(t, SECONDS_BEFORE) };
-    this.timeline.add({ kind, t, clock: this.clock(t), text, interrupted, request, chunk, ...again });
+    this.timeline.add({ kind, t, clock: this.clock(message), text, interrupted, request, chunk, ...again });
     announce(text, kind === "alert");
   }
 
@@ -305,7 +347,7 @@ class Page extends Senses {
     this.show();
     this.buttons();
     const link = this.link; // it has the last words to say, and then makes room
-    setTimeout(() => this.over && this.link === link && link.close(), LAST_WORDS_MS);
+    setTimeout(() => this.over && this.link === link && (link.close(), this.seat.leave()), LAST_WORDS_MS);
   }
 
   // --- from the user
@@ -361,23 +403,15 @@ class Page extends Senses {
   }
 }
 
-/** Gradio builds the page's elements some time after this script has loaded. */
-function built() {
-  return new Promise((resolve) => {
-    const look = () => document.getElementById("aura") && resolve();
-    new MutationObserver((_, observer) => document.getElementById("aura") && (observer.disconnect(), resolve())).observe(document.documentElement, {
-      childList: true,
-      subtree: true,
-    });
-    look();
-  });
-}
-
 await built();
 document.getElementById("aura").closest(".prose")?.classList.remove("prose"); // Gradio's text styles, not ours
 try {
   const response = await fetch("/aura/config");
-  new Page(await response.json());
+  const page = new Page(await response.json());
+  if (await page.seat.isKept()) {
+    $("source").value = page.seat.source;
+    page.start(true);
+  }
 } catch (error) {
   note(`The page could not start: ${error.message}`);
 }

@@ -3,6 +3,7 @@
 const STATES = {
   off: ["Not watching", "○"],
   connecting: ["Connecting", "◌"],
+  waiting: ["Waiting in line", "⋯"],
   watching: ["Watching", "◉"],
   listening: ["Listening", "●"],
   thinking: ["Thinking", "◔"],
@@ -136,4 +137,22 @@ export function sure(text, yes) {
 
 export function timeOfDay(date, seconds = true) {
   return date.toLocaleTimeString([], { hour: "2-digit", minute: "2-digit", ...(seconds && { second: "2-digit" }) });
+}
+
+/** Gradio builds the page's elements some time after this script has loaded. */
+export function built() {
+  return new Promise((resolve) => {
+    const look = () => document.getElementById("aura") && resolve();
+    new MutationObserver((_, observer) => document.getElementById("aura") && (observer.disconnect(), resolve())).observe(document.documentElement, {
+      childList: true,
+      subtree: true,
+    });
+    look();
+  });
+}
+
+/** Say when the connection is not the usual one. */
+export function showTransport(plain) {
+  document.getElementById("aura").dataset.transport = plain ? "http" : "webrtc";
+  $("transport").textContent = plain ? "over HTTP: WebRTC cannot connect from here" : "";
 }
