@@ -15,6 +15,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
+import uuid
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from typing import Any
@@ -33,6 +34,8 @@ from aura_core.prompt import SILENT
 _USAGE_WAIT = 1.0
 #: Seconds for the questions of `probe`.
 _PROBE_WAIT = 10.0
+#: Names the session of a request, for proxies.
+SESSION_HEADER = "X-Session-ID"
 #: The client insists on a key; local servers do not look at it.
 _NO_KEY = "none"
 
@@ -113,8 +116,14 @@ class OpenAIEngine:
         self._closed = True
         await self._client.close()
 
-    async def stream(self, shipment: Shipment, max_tokens: int, generate: bool) -> openai.AsyncStream[object]:
-        """Send a request; the server's events as they come. Without `generate` nothing opens a next message."""
+    async def stream(
+        self, shipment: Shipment, max_tokens: int, generate: bool, session: str
+    ) -> openai.AsyncStream[object]:
+        """Send a request; the server's events as they come. Without `generate` nothing opens a next message.
+
+        `session` goes along as a header: a proxy before several servers sends a session always to the same one, which
+        has its frames and its prefix.
+        """
         if self._closed:
             raise EngineError("the engine is closed")
         body = request(
@@ -128,7 +137,12 @@ class OpenAIEngine:
         )
         # Not `chat.completions.create`: checking ninety messages against its types takes longer than a step may.
         return await self._client.post(
-            "/chat/completions", body=body, cast_to=object, stream=True, stream_cls=openai.AsyncStream[object]
+            "/chat/completions",
+            body=body,
+            cast_to=object,
+            stream=True,
+            stream_cls=openai.AsyncStream[object],
+            options={"headers": {SESSION_HEADER: session}},
         )
 
 
@@ -138,6 +152,7 @@ class OpenAISession:
     def __init__(self, engine: OpenAIEngine) -> None:
         self._engine = engine
         self._shipping = Shipping(engine.config.pixels, engine.config.quality)
+        self._id = uuid.uuid4().hex
         self._prewarming: asyncio.Task[None] | None = None
         self._first = ""  # the oldest chunk of the last prompt, by uid
         self._ahead = ("", "")  # the oldest and newest chunk of what was prewarmed
@@ -220,7 +235,7 @@ class OpenAISession:
             except ValueError as error:
                 raise EngineError(f"the picture cannot be sent: {one_line(error)}") from error
             try:
-                stream = await self._engine.stream(shipment, max_tokens, generate)
+                stream = await self._engine.stream(shipment, max_tokens, generate, self._id)
                 try:
                     async for event in stream:
                         if not isinstance(event, dict):
