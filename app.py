@@ -62,6 +62,11 @@ def build_parser() -> Parser:
     model = parser.add_argument_group("model")
     model.add_argument("--profile", choices=sorted(PROFILES), default="nano", help="what runs where (default: nano)")
     model.add_argument("--checkpoint", metavar="PATH", help="another checkpoint than the profile's")
+    model.add_argument(
+        "--silence", choices=("token", "prompt"), help="prompt: a plain Qwen3-VL, only asked for silence"
+    )
+    model.add_argument("--device", help="where a model in this process computes: cpu, cuda, cuda:1 (default: cpu)")
+    model.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="its numbers (default: float32)")
     model.add_argument("--no-speech", action="store_true", help="neither listen nor speak: type and read")
     servers = parser.add_argument_group(
         "model servers", "with a URL the server there is used, else --profile aura starts one"
@@ -230,8 +235,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def choose_profile(options: argparse.Namespace) -> Profile:
     """The profile with the flags' changes. Raises ValueError for values that cannot work."""
     flags = {name: getattr(options, name) for name in (
-        "checkpoint", "engine_url", "asr_url", "asr_model", "asr_server", "tts_url", "tts_model", "tts_server",
-        "language", "voice", "voice_sample", "voice_text", "preset", "gpus",
+        "checkpoint", "silence", "device", "dtype", "engine_url", "asr_url", "asr_model", "asr_server", "tts_url",
+        "tts_model", "tts_server", "language", "voice", "voice_sample", "voice_text", "preset", "gpus",
     )}  # fmt: skip
     flags["model"] = options.engine_model
     for part in ("engine", "asr", "tts"):

@@ -177,10 +177,13 @@ def _gpus(profile: Profile) -> list[Gpu]:
 
 
 def _chat(profile: Profile, preset: Preset) -> Profile:
-    """The profile with the model to be served: its own, unless the preset has a smaller one and the user chose none."""
-    if preset.chat_model is None or profile.checkpoint != get_profile("aura").checkpoint:
-        return profile.override(model=CHAT)
-    return profile.override(checkpoint=preset.chat_model, model=CHAT, silence="prompt", chat_format="checkpoint")
+    """The profile with the model to be served: its own, unless the preset has a smaller one and the user chose none.
+
+    What was never trained to be silent was never trained on our format either.
+    """
+    if preset.chat_model is not None and profile.checkpoint == get_profile("aura").checkpoint:
+        profile = profile.override(checkpoint=preset.chat_model, silence="prompt")
+    return profile.override(model=CHAT, chat_format="checkpoint" if profile.silence == "prompt" else None)
 
 
 def _listen(port: int) -> tuple[str, ...]:

@@ -48,7 +48,7 @@ class Profile:
     chat_format: Literal["compact", "checkpoint"] = "compact"
     """The chat template that a server which we start gets: `compact`, AURA's own, or the checkpoint's."""
     silence: Literal["token", "prompt"] = "token"
-    """`token`: the model was trained to be silent; `prompt`: a plain Qwen3-VL behind a server, asked to be."""
+    """`token`: the model was trained to be silent; `prompt`: a plain Qwen3-VL, asked to be."""
     max_pixels: int | None = None
     """Pixels that a served model sees of both frames of a chunk; None: as its folder says, or 602112."""
     asr: Literal["embedded", "openai", "none"] = "embedded"
@@ -106,8 +106,6 @@ class Profile:
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
         if not self.checkpoint:
             raise ValueError("checkpoint must not be empty")
-        if self.silence == "prompt" and self.engine == "local":
-            raise ValueError("silence must be token with the engine local")
         for name in ("engine_url", "asr_url", "tts_url"):
             url = getattr(self, name)
             if url is not None and (urlsplit(url).scheme not in ("http", "https") or not urlsplit(url).hostname):
@@ -177,6 +175,7 @@ def build_engine(profile: Profile) -> Engine:
         silent_bias=profile.silent_bias,
         max_tokens=profile.max_tokens,
         device=profile.device,
+        silence=profile.silence,
     )
 
 

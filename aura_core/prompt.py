@@ -74,11 +74,12 @@ class PromptBuilder:
     """Builds prompts for one tokenizer and one size of picture.
 
     `tokenizer` is a transformers fast tokenizer or a `tokenizers.Tokenizer`; `merged_grid` gives a chunk's rows and
-    columns of vision tokens after merging (its size as the vision tower sees it, divided by 32). Raises ValueError
-    when the tokenizer lacks one of the control tokens.
+    columns of vision tokens after merging (its size as the vision tower sees it, divided by 32). `plain`: for a
+    checkpoint that was never trained on ours, the ChatML that it knows, with newlines, and silence in letters. Raises
+    ValueError when the tokenizer lacks one of the control tokens.
     """
 
-    def __init__(self, tokenizer: Any, merged_grid: Callable[[Chunk], tuple[int, int]]) -> None:
+    def __init__(self, tokenizer: Any, merged_grid: Callable[[Chunk], tuple[int, int]], plain: bool = False) -> None:
         self._backend = getattr(tokenizer, "backend_tokenizer", tokenizer)
         self.merged_grid = merged_grid
         self.im_start = self._control("<|im_start|>")
@@ -86,11 +87,15 @@ class PromptBuilder:
         self.vision_start = self._control("<|vision_start|>")
         self.vision_end = self._control("<|vision_end|>")
         self.video_pad = self._control("<|video_pad|>")
-        self.silent = self._control(SILENT)
+        self.silent = None if plain else self._control(SILENT)
         self.text_ids = lru_cache(maxsize=4096)(self._text_ids)
+        self._silence = self._text_ids(SILENT) if self.silent is None else (self.silent,)
         # Not through `text_ids`: checkpoints that have the timestamp as one added token mean that one.
         self._timestamp = self._trusted_ids(TIMESTAMP)
-        self._open = {role: [self.im_start, *self._text_ids(role)] for role in ("system", "user", "assistant")}
+        newline = "\n" if plain else ""
+        roles = ("system", "user", "assistant")
+        self._open = {role: [self.im_start, *self._text_ids(role + newline)] for role in roles}
+        self._between = self._text_ids(newline)
 
     def build(self, messages: Sequence[Message], generate: bool = True) -> Prompt:
         """The prompt of `messages`; with `generate` it ends where the next assistant message begins."""
@@ -112,12 +117,13 @@ class PromptBuilder:
             if message.role == "system":
                 ids += self._trusted_ids(message.text or "")
             elif message.role == "assistant" and message.text is None:
-                ids.append(self.silent)
+                ids += self._silence
             else:
                 ids += self.text_ids(message.text or "")
             ids.append(self.im_end)
             if message.role == "assistant":
                 spans.append(Span(i, start, len(ids), message.text is None))
+            ids += self._between
         if generate:
             ids += self._open["assistant"]
         return Prompt(np.array(ids, dtype=np.int64), _positions(len(ids), videos, grids), videos, spans)

@@ -105,7 +105,10 @@ def test_a_small_gpu_gets_small_models_unless_the_user_chose_one(tmp_path: Path)
     assert (small.profile.silence, small.profile.chat_format) == ("prompt", "checkpoint")
     own = plan(AURA.override(checkpoint="me/Mine", asr="none", tts="none"), cards(SMALL), tmp_path)
     assert [model.name for model in own.models] == ["me/Mine"]
-    assert own.profile.silence == "token"
+    assert (own.profile.silence, own.profile.chat_format) == ("token", "compact")
+    plain = plan(AURA.override(checkpoint="Qwen/Qwen3-VL-8B-Instruct", silence="prompt"), cards(BIG), tmp_path)
+    assert "--chat-template" not in plain.servers[0].command
+    assert plain.profile.silence == "prompt"
 
 
 def test_only_what_has_no_address_is_started(tmp_path: Path):

@@ -12,7 +12,7 @@ import time
 from collections.abc import AsyncGenerator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -24,7 +24,7 @@ from aura_core.engines.network import Network, resolve_checkpoint
 from aura_core.engines.prefix import PrefixMemory
 from aura_core.engines.utterance import Utterance
 from aura_core.pixels import PixelConfig, resize
-from aura_core.prompt import PromptBuilder
+from aura_core.prompt import SILENT, PromptBuilder
 
 _Result = TypeVar("_Result")
 
@@ -46,6 +46,8 @@ class LocalEngine:
             eager. By default the checkpoint's own (`silent_bias` in its `aura.json`), or 0.
         max_tokens: longest message.
         device: "cpu" or a CUDA device.
+        silence: `token`, or `prompt` for a plain Qwen3-VL that the system prompt asks to write it in letters; there is
+            no bias then.
 
     Raises:
         EngineError: the checkpoint is missing or not usable.
@@ -59,17 +61,21 @@ class LocalEngine:
         silent_bias: float | None = None,
         max_tokens: int = 64,
         device: str = "cpu",
+        silence: Literal["token", "prompt"] = "token",
     ) -> None:
         if max_tokens < 1 or (threads is not None and threads < 1):
             raise EngineError("max_tokens and threads must be at least 1")
+        if silence == "prompt" and silent_bias:
+            raise EngineError("silent_bias needs a model with a silent token")
         folder = resolve_checkpoint(checkpoint)
         self.network = Network(folder, dtype, device)
         self.max_tokens = max_tokens
         self.silent_bias = float(self.network.settings.get("silent_bias", 0.0) if silent_bias is None else silent_bias)
         try:
-            self.builder = PromptBuilder(self.network.tokenizer, self._merged_grid)
+            self.builder = PromptBuilder(self.network.tokenizer, self._merged_grid, plain=silence == "prompt")
         except ValueError as error:
-            raise EngineError(f"{folder}: {error}") from error
+            hint = "; a plain model needs silence by prompt" if SILENT in str(error) else ""
+            raise EngineError(f"{folder}: {error}{hint}") from error
         self.control_tokens = frozenset(self.network.tokenizer.get_added_vocab().values())
         self.threads = threads or (1 if self.network.parameters < SMALL_MODEL else torch.get_num_threads())
         self._name = folder.resolve().name
@@ -195,7 +201,8 @@ class LocalSession:
         stats.queue_ms = (begun - called) * 1e3
         stats.prefill_ms += (built - begun) * 1e3
         logits = self.memory.prefill(prompt, stats)
-        logits[self._engine.builder.silent] += self._engine.silent_bias + stats.quieter
+        if self._engine.builder.silent is not None:
+            logits[self._engine.builder.silent] += self._engine.silent_bias + stats.quieter
         return self._take(logits, utterance, stats)
 
     def _next(self, last: int, utterance: Utterance, stats: StepStats) -> tuple[int, str]:

@@ -59,7 +59,7 @@ class Network:
     """
 
     def __init__(self, folder: Path, dtype: torch.dtype = torch.float32, device: str = "cpu") -> None:
-        self.device = torch.device(device)
+        self.device = _usable(device)
         try:
             # transformers would load another architecture too, with random weights where names differ, and only warn.
             kind = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("model_type")
@@ -81,12 +81,15 @@ class Network:
             self.pixels = PixelConfig.from_checkpoint(folder)
             self.settings = settings(folder)
         except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
-            reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-            raise EngineError(f"{folder} is not a usable Qwen3-VL checkpoint: {reason}") from error
+            raise EngineError(f"{folder} is not a usable Qwen3-VL checkpoint: {_line(error)}") from error
         if not isinstance(tokenizer, PreTrainedTokenizerFast):
             raise EngineError(f"{folder} has no tokenizer.json")
         self.tokenizer = tokenizer
-        self.model: Qwen3VLForConditionalGeneration = model.eval().to(self.device)  # pyright: ignore
+        try:
+            self.model: Qwen3VLForConditionalGeneration = model.eval().to(self.device)  # pyright: ignore
+        except RuntimeError as error:  # running out of memory is one
+            size = sum(weight.nbytes for weight in model.parameters()) / 2**30
+            raise EngineError(f"{folder} with its {size:.1f} GiB does not go onto {device}: {_line(error)}") from error
         self.parameters = sum(weight.numel() for weight in self.model.parameters())
         self._video_token = int(self.model.config.video_token_id)
 
@@ -136,6 +139,20 @@ class Network:
             deepstack_visual_embeds=deepstack,
         )
         return self.model.lm_head(output.last_hidden_state[0, -1]).float()
+
+
+def _usable(device: str) -> torch.device:
+    """A device by name. Raises EngineError when there is no such thing on this machine."""
+    try:
+        found = torch.device(device)
+        torch.empty(0, device=found)
+    except (RuntimeError, AssertionError) as error:  # the latter from a torch without CUDA
+        raise EngineError(f"the device {device} cannot be used: {_line(error)}") from error
+    return found
+
+
+def _line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
 
 
 class _quiet_unless_watched:
