@@ -18,8 +18,9 @@ import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
+from aura_core.alerts.options import add_alert_options, build_alerts
 from aura_core.deployment import running
 from aura_core.engines.base import EngineError
 from aura_core.presets import PRESETS
@@ -28,6 +29,9 @@ from aura_core.recording import RecordingError
 from aura_core.services import ServiceError
 from aura_core.sources import ReplayError
 from aura_core.sources.script import Ask, load_script, parse_ask
+
+if TYPE_CHECKING:
+    from aura_core.alerts.watcher import Alerts
 
 EXIT_CODES = """\
 exit codes of a headless replay:
@@ -117,6 +121,7 @@ def build_parser() -> Parser:
     live.add_argument("--desktop", action="store_true", help="camera, microphone and loudspeaker of this machine")
     live.add_argument("--headphones", action="store_true", help="listen also while speaking; needs headphones")
     live.add_argument("--seconds", type=_above_zero, metavar="S", help="end after so long (default: with Ctrl-C)")
+    add_alert_options(parser)
     record = parser.add_argument_group("recording", "written down as it happens; it holds what the camera saw")
     record.add_argument(
         "--record",
@@ -170,13 +175,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     try:
         profile = choose_profile(options)
+        alerts = build_alerts(options)
     except ValueError as error:
         parser.error(str(error))
     try:
         if again:
             return replay_recording(options)
         if options.headless or options.desktop:
-            return headless(profile, options)
+            return headless(profile, options, alerts)
         from aura_core.ui.page import serve
 
         recordings = None
@@ -190,6 +196,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             options.port,
             start=lambda profile: started(profile, options),
             recordings=recordings,
+            alerts=alerts,
         )
         return 0
     except KeyboardInterrupt:
@@ -229,7 +236,7 @@ def started(profile: Profile, options: argparse.Namespace) -> AbstractContextMan
     return running(profile, options.yes, lambda line: print(line, file=sys.stderr, flush=True))
 
 
-def headless(profile: Profile, options: argparse.Namespace) -> int:
+def headless(profile: Profile, options: argparse.Namespace, alerts: Alerts | None) -> int:
     """One session without a page: a replay, a camera, a desktop. All that the user gave is looked at before the model
     is loaded."""
     from aura_core.headless import Printer, run_camera, run_headless
@@ -265,13 +272,15 @@ def headless(profile: Profile, options: argparse.Namespace) -> int:
             recorder = Recorder(options.record, header, _bytes(options.record_limit), getattr(engine, "fit", None))
         if camera is None:
             assert video is not None
-            run = run_headless(engine, config, video, asks, options.speed, printer, recorder)
+            run = run_headless(engine, config, video, asks, options.speed, printer, recorder, alerts)
         elif options.desktop:
             from aura_core.desktop import run_desktop
 
-            run = run_desktop(engine, profile, camera, asks, options.seconds, printer, recorder, options.headphones)
+            run = run_desktop(
+                engine, profile, camera, asks, options.seconds, printer, recorder, alerts, options.headphones
+            )
         else:
-            run = run_camera(engine, config, camera, asks, options.seconds, printer, recorder)
+            run = run_camera(engine, config, camera, asks, options.seconds, printer, recorder, alerts)
         return 0 if asyncio.run(run) else 1
 
 

@@ -17,6 +17,7 @@ from contextlib import suppress
 import cv2
 import numpy as np
 
+from aura_core.alerts.watcher import Alerts
 from aura_core.engines.base import Engine
 from aura_core.events import Error, Event
 from aura_core.headless import Printer, run_session
@@ -45,6 +46,7 @@ async def run_desktop(
     seconds: float | None,
     printer: Printer,
     recorder: Recorder | None = None,
+    alerts: Alerts | None = None,
     headphones: bool = False,
     sound: Callable[[], Sound] = SystemSound,
     terminal: int = 0,
@@ -74,7 +76,7 @@ async def run_desktop(
                     await backend.close()
 
     config = profile.session_config()
-    return await run_session(engine, config, drive, printer, watch.now, recorder, desk.on_event)
+    return await run_session(engine, config, drive, printer, watch.now, recorder, alerts, desk.on_event)
 
 
 class Desk:

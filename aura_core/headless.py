@@ -14,6 +14,7 @@ from typing import TextIO
 
 from tqdm import tqdm
 
+from aura_core.alerts.watcher import Alerts
 from aura_core.engines.base import Engine
 from aura_core.events import Error, Event, Question, Reply, Silent, Skipped
 from aura_core.recording.session import open_session
@@ -94,6 +95,7 @@ async def run_headless(
     speed: float | None,
     printer: Printer,
     recorder: Recorder | None = None,
+    alerts: Alerts | None = None,
 ) -> bool:
     """Replay `video` (see `replay` for `asks` and `speed`) on `engine`, then close it; True if every decision was made.
 
@@ -103,7 +105,13 @@ async def run_headless(
     video cannot be read to its end, and the OSError that kept `printer` from writing.
     """
     return await run_session(
-        engine, config, lambda session: replay(session, video, asks, speed, report=printer), printer, recorder=recorder
+        engine,
+        config,
+        lambda session: replay(session, video, asks, speed, report=printer),
+        printer,
+        None,
+        recorder,
+        alerts,
     )
 
 
@@ -115,11 +123,12 @@ async def run_camera(
     seconds: float | None,
     printer: Printer,
     recorder: Recorder | None = None,
+    alerts: Alerts | None = None,
 ) -> bool:
     """As `run_headless`, with a live camera: for `seconds`, or until cancelled."""
     watch = Watch(camera)
     return await run_session(
-        engine, config, lambda session: watch.run(session, asks, seconds, printer), printer, watch.now, recorder
+        engine, config, lambda session: watch.run(session, asks, seconds, printer), printer, watch.now, recorder, alerts
     )
 
 
@@ -130,18 +139,22 @@ async def run_session(
     printer: Printer,
     clock: Callable[[], float] | None = None,
     recorder: Recorder | None = None,
+    alerts: Alerts | None = None,
     listener: Callable[[Event], None] | None = None,
 ) -> bool:
     """Open a session, let `drive` put things into it, close both and the engine; see `run_headless`.
 
-    `clock` as in `Session`; `listener` gets every event after `printer`.
+    `clock` as in `Session`; `alerts` are opened and closed too; `listener` gets every event after `printer`.
     """
     failures = 0
+    alerting = alerts.listener(lambda: session) if alerts is not None else None
 
     def listen(event: Event) -> None:
         nonlocal failures
         failures += isinstance(event, Error)
         printer(event)
+        if alerting is not None:
+            alerting(event)
         if listener is not None:
             listener(event)
 
@@ -149,7 +162,10 @@ async def run_session(
     assert me is not None
     printer.on_failure = me.cancel
     try:
-        async with open_session(engine.open(), config, listen, clock, recorder) as session:
+        if alerts is not None:
+            await alerts.open()
+        session = open_session(engine.open(), config, listen, clock, recorder)
+        async with session:
             await drive(session)
     except asyncio.CancelledError:
         if printer.failed is None:
@@ -157,6 +173,8 @@ async def run_session(
     finally:
         printer.close()
         await engine.close()
+        if alerts is not None:
+            await alerts.close()
     if printer.failed is not None:
         raise printer.failed
     return failures == 0

@@ -31,6 +31,7 @@ from gradio.themes import Base
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from aura_core.alerts.watcher import Alerts
 from aura_core.profiles import Profile, build_asr, build_engine, build_tts, get_profile
 from aura_core.recording.folder import Recordings
 from aura_core.sources.webrtc import WebRTC
@@ -227,16 +228,19 @@ def serve(
     ssl_keyfile: str | None = None,
     start: Callable[[Profile], AbstractContextManager[Profile]] = nullcontext,
     recordings: Recordings | None = None,
+    alerts: Alerts | None = None,
 ) -> None:
     """Load the profile's model and serve the page until interrupted; `speech=False` overrides the profile.
 
     `start`: a context in which the servers that the profile needs are up. `recordings`: where every session is
-    recorded. Raises PortInUse (before anything is
+    recorded; `alerts`: where what standing requests find is sent. Raises PortInUse (before anything is
     started or loaded), EngineError, and what `start` raises.
     """
     with claim_port(host, port) as listener, start(profile) as profile:
         voices = load_speech(profile) if speech else Speech()
         shown = find_demos(demos)
-        assistant = Assistant(build_engine(profile), profile.session_config(), voices, shown, recordings, profile)
+        assistant = Assistant(
+            build_engine(profile), profile.session_config(), voices, shown, recordings, profile, alerts
+        )
         about = {"profile": profile.name, "model": assistant.engine.name, "speech": describe_speech(voices)}
         run(assistant, about, listener, max_sessions, ice_servers, ssl_certfile, ssl_keyfile)

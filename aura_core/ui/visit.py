@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from aura_core.alerts.watcher import Alerts
 from aura_core.engines.base import Engine
 from aura_core.events import Event
 from aura_core.profiles import Profile
@@ -63,6 +64,8 @@ class Assistant:
     """Where sessions are recorded; None: nowhere."""
     profile: Profile | None = None
     """What a recording says the model was."""
+    alerts: Alerts | None = None
+    """Where what standing requests find is sent; None: nowhere."""
 
     def record(self) -> Recorder | None:
         """Begin the recording of a session, if they are recorded. Raises RecordingError."""
@@ -79,6 +82,8 @@ class Assistant:
                     await backend.start()
             except (AsrError, TtsError) as error:
                 log.warning("%s for now: %s", loss, error)
+        if self.alerts is not None:
+            await self.alerts.open()
 
     async def close(self) -> None:
         """Free everything, after the last visit."""
@@ -86,6 +91,8 @@ class Assistant:
             if backend is not None:
                 await backend.close()
         await self.engine.close()
+        if self.alerts is not None:
+            await self.alerts.close()
 
 
 class Visit:
@@ -103,6 +110,7 @@ class Visit:
         self._demo: Demo | None = None
         self._replay: asyncio.Task[None] | None = None
         self._recorder: Recorder | None = None
+        self._alerting: Callable[[Event], None] | None = None
 
     @property
     def now(self) -> float | None:
@@ -184,6 +192,8 @@ class Visit:
         session = open_session(
             self._assistant.engine.open(), self._assistant.config, self._emit, lambda: self.now or 0.0, self._recorder
         )
+        alerts = self._assistant.alerts
+        self._alerting = alerts.listener(lambda: session) if alerts is not None else None
         self._voice = self._open_voice(session)
         recording = self._recorder is not None
         self._outlet.send({"type": "started", "demo": demo.name if demo else None, "recording": recording})
@@ -261,6 +271,8 @@ class Visit:
 
     def _emit(self, event: Event) -> None:
         self._outlet.send(event.as_json())
+        if self._alerting is not None:
+            self._alerting(event)
         if self._voice is not None:
             self._voice.on_event(event)
 
