@@ -19,8 +19,9 @@ from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
+from aura_core.alerts.options import add_alert_options, build_alerts
 from aura_core.deployment import running
 from aura_core.engines.base import EngineError
 from aura_core.logs import log_as_json, log_event
@@ -31,6 +32,9 @@ from aura_core.services import ServiceError
 from aura_core.sources import ReplayError
 from aura_core.sources.script import Ask, load_script, parse_ask
 from aura_core.ui import entrance
+
+if TYPE_CHECKING:
+    from aura_core.alerts.watcher import Alerts
 
 EXIT_CODES = """\
 exit codes of a headless replay:
@@ -123,6 +127,7 @@ def build_parser() -> Parser:
     live.add_argument("--desktop", action="store_true", help="camera, microphone and loudspeaker of this machine")
     live.add_argument("--headphones", action="store_true", help="listen also while speaking; needs headphones")
     live.add_argument("--seconds", type=_above_zero, metavar="S", help="end after so long (default: with Ctrl-C)")
+    add_alert_options(parser)
     record = parser.add_argument_group("recording", "written down as it happens; it holds what the camera saw")
     record.add_argument(
         "--record",
@@ -188,13 +193,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         profile = choose_profile(options)
         door = entrance.from_flags(options)
+        alerts = build_alerts(options)
     except ValueError as error:
         parser.error(str(error))
     try:
         if again:
             return replay_recording(options)
         if options.headless or options.desktop:
-            return headless(profile, options)
+            return headless(profile, options, alerts)
         from aura_core.metrics import Metrics
         from aura_core.spans import tracer
         from aura_core.state_folder import StateFolder
@@ -213,6 +219,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             states=None if options.state_dir is None else StateFolder(options.state_dir),
             listeners=[*([Metrics()] if options.metrics else []), *([log_event] if options.log_json else [])],
             tracer=tracer() if options.traces else None,
+            alerts=alerts,
         )
         return 0
     except KeyboardInterrupt:
@@ -252,10 +259,10 @@ def started(profile: Profile, options: argparse.Namespace) -> AbstractContextMan
     return running(profile, options.yes, lambda line: print(line, file=sys.stderr, flush=True))
 
 
-def headless(profile: Profile, options: argparse.Namespace) -> int:
+def headless(profile: Profile, options: argparse.Namespace, alerts: Alerts | None) -> int:
     """One session without a page: a replay, a camera, a desktop. All that the user gave is looked at before the model
     is loaded."""
-    from aura_core.headless import Printer, run_camera, run_headless
+    from aura_core.headless import Company, Printer, run_camera, run_headless
     from aura_core.sources.address import LOGIN
     from aura_core.sources.video import Video
     from aura_core.sources.webcam import open_camera
@@ -291,16 +298,16 @@ def headless(profile: Profile, options: argparse.Namespace) -> int:
         if options.state_dir is not None:
             warn = partial(print, "app.py:", file=sys.stderr)
             keeper = StateFolder(options.state_dir).open("headless", warn)
-        around = {"recorder": recorder, "keeper": keeper, "listener": log_event if options.log_json else None}
+        company = Company(recorder, keeper, alerts, log_event if options.log_json else None)
         if camera is None:
             assert video is not None
-            run = run_headless(engine, config, video, asks, options.speed, printer, **around)
+            run = run_headless(engine, config, video, asks, options.speed, printer, company)
         elif options.desktop:
             from aura_core.desktop import run_desktop
 
-            run = run_desktop(engine, profile, camera, asks, options.seconds, printer, recorder, options.headphones)
+            run = run_desktop(engine, profile, camera, asks, options.seconds, printer, company, options.headphones)
         else:
-            run = run_camera(engine, config, camera, asks, options.seconds, printer, **around)
+            run = run_camera(engine, config, camera, asks, options.seconds, printer, company)
         return 0 if asyncio.run(run) else 1
 
 

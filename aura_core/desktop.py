@@ -19,9 +19,8 @@ import numpy as np
 
 from aura_core.engines.base import Engine
 from aura_core.events import Error, Event
-from aura_core.headless import Printer, run_session
+from aura_core.headless import ALONE, Company, Printer, run_session
 from aura_core.profiles import Profile, build_asr, build_tts
-from aura_core.recording.writer import Recorder
 from aura_core.session import Session
 from aura_core.sources.script import Ask
 from aura_core.sources.sound import Player, Sound, SoundError, SystemSound
@@ -44,7 +43,7 @@ async def run_desktop(
     asks: Sequence[Ask],
     seconds: float | None,
     printer: Printer,
-    recorder: Recorder | None = None,
+    company: Company = ALONE,
     headphones: bool = False,
     sound: Callable[[], Sound] = SystemSound,
     terminal: int = 0,
@@ -74,7 +73,7 @@ async def run_desktop(
                     await backend.close()
 
     config = profile.session_config()
-    return await run_session(engine, config, drive, printer, watch.now, recorder, listener=desk.on_event)
+    return await run_session(engine, config, drive, printer, company, watch.now, desk.on_event)
 
 
 class Desk:

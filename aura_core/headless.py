@@ -10,10 +10,12 @@ import asyncio
 import json
 import sys
 from collections.abc import Callable, Coroutine, Sequence
+from dataclasses import dataclass
 from typing import TextIO
 
 from tqdm import tqdm
 
+from aura_core.alerts.watcher import Alerts
 from aura_core.engines.base import Engine
 from aura_core.events import Error, Event, Question, Reply, Silent, Skipped
 from aura_core.recording.session import open_session
@@ -87,6 +89,20 @@ class Printer:
                 self.on_failure()
 
 
+@dataclass(frozen=True)
+class Company:
+    """What goes with a session, and is closed with it: it is recorded, kept across restarts, what its requests find is
+    sent elsewhere, and `listener` gets every event after the printer."""
+
+    recorder: Recorder | None = None
+    keeper: Keeper | None = None
+    alerts: Alerts | None = None
+    listener: Callable[[Event], object] | None = None
+
+
+ALONE = Company()
+
+
 async def run_headless(
     engine: Engine,
     config: SessionConfig,
@@ -94,27 +110,17 @@ async def run_headless(
     asks: Sequence[Ask],
     speed: float | None,
     printer: Printer,
-    recorder: Recorder | None = None,
-    keeper: Keeper | None = None,
-    listener: Callable[[Event], object] | None = None,
+    company: Company = ALONE,
 ) -> bool:
     """Replay `video` (see `replay` for `asks` and `speed`) on `engine`, then close it; True if every decision was made.
 
-    With a `recorder` the session is recorded; True then also means that the recording is whole. With a `keeper` it
-    goes on from what that has kept, and is kept; the keeper is closed. `listener` gets every
-    event after `printer`.
+    Where it is recorded, True also means that the recording is whole. With a keeper it goes on from what that has kept.
 
     A question after the end of the video is reported as an error line, but is no failure. Raises ReplayError when the
     video cannot be read to its end, and the OSError that kept `printer` from writing.
     """
     return await run_session(
-        engine,
-        config,
-        lambda session: replay(session, video, asks, speed, report=printer),
-        printer,
-        recorder=recorder,
-        keeper=keeper,
-        listener=listener,
+        engine, config, lambda session: replay(session, video, asks, speed, report=printer), printer, company
     )
 
 
@@ -125,21 +131,12 @@ async def run_camera(
     asks: Sequence[Ask],
     seconds: float | None,
     printer: Printer,
-    recorder: Recorder | None = None,
-    keeper: Keeper | None = None,
-    listener: Callable[[Event], object] | None = None,
+    company: Company = ALONE,
 ) -> bool:
     """As `run_headless`, with a live camera: for `seconds`, or until cancelled."""
     watch = Watch(camera)
     return await run_session(
-        engine,
-        config,
-        lambda session: watch.run(session, asks, seconds, printer),
-        printer,
-        watch.now,
-        recorder,
-        keeper,
-        listener,
+        engine, config, lambda session: watch.run(session, asks, seconds, printer), printer, company, watch.now
     )
 
 
@@ -148,39 +145,45 @@ async def run_session(
     config: SessionConfig,
     drive: Callable[[Session], Coroutine[None, None, object]],
     printer: Printer,
+    company: Company = ALONE,
     clock: Callable[[], float] | None = None,
-    recorder: Recorder | None = None,
-    keeper: Keeper | None = None,
     listener: Callable[[Event], object] | None = None,
 ) -> bool:
-    """Open a session, let `drive` put things into it, close both and the engine; see `run_headless`.
+    """Open a session, let `drive` put things into it, close both, the engine and the company; see `run_headless`.
 
-    `clock` as in `Session`.
+    `clock` as in `Session`; `listener` gets every event after `printer`.
     """
     failures = 0
+    alerts = company.alerts
+    alerting = alerts.listener(lambda: session) if alerts is not None else None
 
     def listen(event: Event) -> None:
         nonlocal failures
         failures += isinstance(event, Error)
         printer(event)
-        if listener is not None:
-            listener(event)
+        for told in (alerting, company.listener, listener):
+            if told is not None:
+                told(event)
 
     me = asyncio.current_task()
     assert me is not None
     printer.on_failure = me.cancel
     try:
-        opened = open_session(engine.open(), config, listen, clock, recorder, keeper=keeper)
-        async with opened as session:
+        if alerts is not None:
+            await alerts.open()
+        session = open_session(engine.open(), config, listen, clock, company.recorder, company.keeper)
+        async with session:
             await drive(session)
     except asyncio.CancelledError:
         if printer.failed is None:
             raise
     finally:
         printer.close()
-        if keeper is not None:
-            await asyncio.to_thread(keeper.close)
+        if company.keeper is not None:
+            await asyncio.to_thread(company.keeper.close)
         await engine.close()
+        if alerts is not None:
+            await alerts.close()
     if printer.failed is not None:
         raise printer.failed
     return failures == 0

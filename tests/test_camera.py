@@ -247,9 +247,10 @@ def test_headless_from_a_camera(untrained: object) -> None:
         url = f"http://{LOGIN}127.0.0.1:{camera.port}/mjpeg?token=let-me-in"
         done = app("--camera", url, "--ask", "1:What do you see?", "--seconds", "3", "--headless", "--json",
                    "--checkpoint", untrained)  # fmt: skip
-        assert (done.returncode, done.stderr) == (0, "")
+        assert done.returncode == 0, done.stderr
         lines = events(done.stdout)
-        assert (lines[-1]["type"], lines[-1]["t"]) == ("end", pytest.approx(3.0, abs=0.6))
+        assert lines[-1]["type"] == "end"
+        assert lines[-1]["t"] >= 3.0
         assert len(decisions(done.stdout)) >= 2
         assert [line["t"] for line in lines if line["type"] == "question"] == [1.0]
         wrong = app("--camera", url.replace(LOGIN, "let-me-in:wrong@"), "--headless", "--checkpoint", untrained)
@@ -258,5 +259,5 @@ def test_headless_from_a_camera(untrained: object) -> None:
         wrong.stderr
         == f"app.py: the camera http://127.0.0.1:{camera.port}/mjpeg: 401 Unauthorized (authorization failed)\n"
     )
-    for output in (done.stdout, wrong.stderr):
+    for output in (done.stdout, done.stderr, wrong.stderr):
         assert [secret for secret in SECRETS if secret in output] == []

@@ -48,16 +48,20 @@ class Webcam:
         if capture is None:
             raise CameraError(f"there is no {self._name} that can be read")
         self._thread = threading.Thread(target=self._run, args=(capture,), name="webcam", daemon=True)
-        self._thread.start()
+        self._started = False
 
     def newest(self) -> Shot | None:
-        """See `Camera`."""
+        """See `Camera`. The first call begins to film: a file must not have ended before the model is loaded."""
+        if not self._started:
+            self._started = True
+            self._thread.start()
         return self._newest
 
     def close(self) -> None:
         """Free the camera."""
         self._stop.set()
-        self._thread.join(2.0)
+        if self._started:
+            self._thread.join(2.0)
 
     def _open(self) -> cv2.VideoCapture | None:
         # the driver's complaints about a camera that is not there are not for the user's terminal

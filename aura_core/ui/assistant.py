@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from aura_core.alerts.watcher import Alerts
 from aura_core.engines.base import Engine
 from aura_core.events import Event
 from aura_core.profiles import Profile
@@ -50,6 +51,8 @@ class Assistant:
     """Told every event of every session."""
     tracer: Any = None
     """Where the spans of chunks go; None: nowhere."""
+    alerts: Alerts | None = None
+    """Where what standing requests find is sent; None: nowhere."""
 
     @property
     def offer(self) -> Offer:
@@ -68,6 +71,8 @@ class Assistant:
                     await backend.start()
             except (AsrError, TtsError) as error:
                 log.warning("%s for now: %s", loss, error)
+        if self.alerts is not None:
+            await self.alerts.open()
 
     async def close(self) -> None:
         """Free everything, after the last visit."""
@@ -75,4 +80,6 @@ class Assistant:
             if backend is not None:
                 await backend.close()
         await self.engine.close()
+        if self.alerts is not None:
+            await self.alerts.close()
         await asyncio.to_thread(self.kept.close)

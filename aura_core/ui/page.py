@@ -33,6 +33,7 @@ from gradio.themes import Base
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from aura_core.alerts.watcher import Alerts
 from aura_core.events import Event
 from aura_core.metrics import Metrics
 from aura_core.profiles import Profile, build_asr, build_engine, build_tts, get_profile
@@ -261,11 +262,12 @@ def serve(
     states: StateFolder | None = None,
     listeners: Sequence[Callable[[Event], object]] = (),
     tracer: Any = None,
+    alerts: Alerts | None = None,
 ) -> None:
     """Load the profile's model and serve the page at the `entrance` until interrupted.
 
     `start`: a context in which the servers that the profile needs are up. `recordings`: where every session is
-    recorded. `states`: where sessions leave what they know. `listeners`, `tracer`: see `Assistant`; metrics
+    recorded. `states`: where sessions leave what they know. `listeners`, `tracer`, `alerts`: see `Assistant`; metrics
     among the listeners are served. Raises PortInUse (before anything is started or loaded), EngineError, and what
     `start` raises.
     """
@@ -275,7 +277,16 @@ def serve(
         shown = find_demos(demos)
         engine = build_engine(profile)
         assistant = Assistant(
-            engine, profile.session_config(), voices, shown, Kept(recordings), profile, states, listeners, tracer
+            engine,
+            profile.session_config(),
+            voices,
+            shown,
+            Kept(recordings),
+            profile,
+            states,
+            listeners,
+            tracer,
+            alerts,
         )
         about = {"profile": profile.name, "model": engine.name, "speech": describe_speech(voices)}
         run(assistant, about, listener, entrance)

@@ -71,6 +71,7 @@ class Visit:
         self._recorder: Recorder | None = None
         self._name: str | None = None
         self._keeper: Keeper | None = None
+        self._alerting: Callable[[Event], None] | None = None
         self._spans = None if assistant.tracer is None else ChunkSpans(assistant.tracer)
         self._wants_recording = assistant.kept.always
         self._settings = Settings()
@@ -207,6 +208,8 @@ class Visit:
         self._gauges = Gauges()
         self._keeper = None if demo is not None else await self._keep(fresh)
         session = open_session(self._engine, config, self._emit, lambda: self.now or 0.0, self._recorder, self._keeper)
+        alerts = self._assistant.alerts
+        self._alerting = alerts.listener(lambda: session) if alerts is not None else None
         self._voice = self._open_voice(session)
         self._outlet.send(
             {
@@ -344,6 +347,8 @@ class Visit:
         self._outlet.send(event.as_json())
         for listener in self._assistant.listeners:
             listener(event)
+        if self._alerting is not None:
+            self._alerting(event)
         if self._spans is not None:
             decision = self._session.decision if self._session is not None else None
             self._spans(event, (self.now or event.t) - event.t, decision and decision.stats)
