@@ -11,7 +11,6 @@ import {
 } from "./view.js";
 
 const RETRIES_MS = [500, 1000, 2000, 4000, 5000, 5000, 5000, 5000, 5000, 5000, 5000, 5000, 5000]; // a seat is kept for a minute
-
 const LAST_WORDS_MS = 20000;
 
 class Page {
@@ -124,7 +123,11 @@ class Page {
     this.attempt = 0;
     note("");
     if (again && link.resumed) link.resume();
-    else this.send({ type: "watch", demo: this.demo?.name ?? null });
+    else {
+      const unasked = this.seat.forgetUnsure().filter(({ type }) => type === "ask"); // of a session that is no more
+      if (again) this.waiting.push(...unasked);
+      this.send({ type: "watch", demo: this.demo?.name ?? null });
+    }
     this.seat.keep({ source: $("source").value });
     return link.resumed;
   }
