@@ -21,6 +21,8 @@ pytestmark = [
     pytest.mark.timeout(400),
 ]
 
+expect.set_options(timeout=60_000)  # for a busy machine
+
 #: Seconds for which the network is away.
 CUT = 20
 #: Chromium with this offers no address that a server could reach.

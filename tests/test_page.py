@@ -109,6 +109,28 @@ async def test_a_visit_asks_watches_and_starts_over() -> None:
     assert [message["type"] for message in outlet.sent].count("started") == 2
 
 
+async def test_time_stands_still_while_the_page_is_away() -> None:
+    outlet, clock = FakeOutlet(), Clock()
+    visit = Visit(Assistant(ScriptedEngine()), outlet, clock)
+    visit.park()  # nothing is watched yet
+    visit.resume()
+    await visit.message({"type": "watch", "demo": None})
+    clock.t += 1.2
+    visit.picture(1.1, np.zeros((48, 64, 3), np.uint8))
+    await visit.message({"type": "ask", "text": "Watch the door", "standing": True})
+    await outlet.until("reply")
+    visit.park()
+    clock.t += 50
+    assert (visit.now, visit.watches_camera) == (pytest.approx(1.2), False)
+    visit.resume()
+    clock.t += 0.5
+    assert (visit.now, visit.watches_camera) == (pytest.approx(1.7), True)
+    visit.park()
+    await visit.message({"type": "clear"})  # whoever is back and starts over is not away
+    assert (visit.now, visit.watches_camera) == (0.0, True)
+    await visit.close()
+
+
 async def test_a_visit_plays_a_recording(demos: dict[str, Demo]) -> None:
     outlet = FakeOutlet()
     visit = Visit(Assistant(ScriptedEngine(), demos=demos), outlet)

@@ -340,3 +340,21 @@ async def test_with_the_real_parts():
     assert cleared
     assert voice.metrics.barge_in_stop_ms
     assert voice.metrics.eou_delay
+
+
+async def test_what_was_being_said_goes_on_when_the_listener_is_back() -> None:
+    stage = Stage(reports=True)
+    stage.reply(REPLY)
+    await stage.settle()
+    total = sum(piece.ms for piece in stage.played)
+    stage.voice.played(stage.played[0].ms + 50)
+    stage.voice.pause()
+    assert stage.queue == []
+    stage.reply("And a bird.", chunk=1)  # said while nobody is there
+    await stage.settle()
+    assert stage.queue == []
+    stage.voice.go_on()
+    left = sum(piece.ms for piece in stage.queue if piece.text in REPLY)
+    assert left == pytest.approx(total - stage.played[0].ms - 50)
+    assert stage.queue[-1].text.strip() == "And a bird."
+    await stage.voice.close()

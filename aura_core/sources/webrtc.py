@@ -52,6 +52,7 @@ class WebRTC:
         self._ice = ice or Ice()
         self._tokens: dict[str, str] = {}  # connection -> token
         self._peers: dict[str, _Peer] = {}
+        lobby.gone.append(self._forget)
         # The stream picks its video track class by name; ours converts only the frames that are used.
         webrtc_connection_mixin.VideoStreamHandler_ = _NewestFrame  # pyright: ignore[reportPrivateImportUsage]
         self._stream = Stream(
@@ -133,6 +134,10 @@ class WebRTC:
         """A peer has ended."""
         self._peers.pop(peer.id, None)
         self._tokens.pop(peer.id, None)
+
+    def _forget(self, token: str) -> None:
+        """A visitor is gone; a connection of theirs that was never made is known only here."""
+        self._tokens = {connection: known for connection, known in self._tokens.items() if known != token}
 
 
 def _for_the_server(servers: Sequence[Mapping[str, Any]]) -> RTCConfiguration | None:

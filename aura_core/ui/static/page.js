@@ -17,7 +17,6 @@ import { Upload } from "./upload.js";
 import { $, Captions, Strip, announce, built, note, showQuiet, showState, showTransport } from "./view.js";
 
 const RETRIES_MS = [500, 1000, 2000, 4000, 5000, 5000, 5000, 5000, 5000, 5000, 5000, 5000, 5000]; // a seat is kept for a minute
-
 const LAST_WORDS_MS = 20000;
 const SECONDS_BEFORE = 10; // of pictures that a reply keeps
 const SCREEN = "/screen"; // no recording has such a name
@@ -156,6 +155,8 @@ class Page extends Senses {
     note("");
     if (again && link.resumed) link.resume();
     else {
+      const unasked = this.seat.forgetUnsure().filter(({ type }) => type === "ask"); // of a session that is no more
+      if (again) this.waiting.push(...unasked);
       this.send({
         type: "watch",
         demo: this.demo?.name ?? null,

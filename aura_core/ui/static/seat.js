@@ -66,6 +66,13 @@ export class Seat {
     return this.unsure.get(id);
   }
 
+  /** The messages not known to have arrived, which from now on nobody repeats. */
+  forgetUnsure() {
+    const messages = [...this.unsure.values()];
+    this.unsure.clear();
+    return messages;
+  }
+
   /** True if the message is for the page. */
   got(message) {
     if (message.seq) this.seen = message.seq;
