@@ -179,18 +179,20 @@ class Watched:
 
 
 @contextlib.asynccontextmanager
-async def running_browser(camera: Path, microphone: Path) -> AsyncIterator[Browser]:
-    """Chromium with `camera` (an .mjpeg file) as its camera and `microphone` (a .wav file), played once."""
+async def running_browser(camera: Path, microphone: Path, *more: str) -> AsyncIterator[Browser]:
+    """Chromium with `camera` (an .mjpeg file) as its cameras, `microphone` (a .wav file), played once, and `more`
+    flags."""
     from playwright.async_api import async_playwright
 
     flags = [
         "--no-sandbox",
-        "--use-fake-device-for-media-stream",
+        "--use-fake-device-for-media-stream=device-count=2",
         "--use-fake-ui-for-media-stream",
         f"--use-file-for-fake-video-capture={camera}",
         f"--use-file-for-fake-audio-capture={microphone}%noloop",
         "--autoplay-policy=no-user-gesture-required",
         "--disable-background-networking",
+        *more,
     ]
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=str(CHROMIUM), headless=True, args=flags)
