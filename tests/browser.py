@@ -207,6 +207,7 @@ async def open_page(browser: Browser, url: str, **context: Any) -> Watched:
     window = await browser.new_context(permissions=["camera", "microphone"], **context)
     watched = Watched(await window.new_page())
     page = watched.page
+    page.set_default_timeout(60_000)  # a busy machine is not a failure
     local = (url, "data:", "blob:")
 
     def written(message: ConsoleMessage) -> None:
