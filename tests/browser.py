@@ -44,7 +44,7 @@ ALERT_AFTER = 3
 
 
 class ScriptedSession:
-    """Answers questions with ANSWER, requests with ACKNOWLEDGEMENT and, every ALERT_AFTER chunks if "every" was asked
+    """Answers questions with ANSWER, requests with ACKNOWLEDGEMENT and, every ALERT_AFTER chunks if "each" was asked
     for and once otherwise, ALERT; says what is behind REPEAT in a question. Made quieter at all, it gives no alerts."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class ScriptedSession:
         if asked.startswith(REPEAT):
             reply = asked.removeprefix(REPEAT)
         elif "tell me" in asked.lower():
-            self.alert_in, self.again, reply = ALERT_AFTER, "every" in asked, ACKNOWLEDGEMENT
+            self.alert_in, self.again, reply = ALERT_AFTER, "each" in asked, ACKNOWLEDGEMENT
         elif asked:
             reply = ANSWER
         elif self.alert_in is not None and self.alert_in <= 0 and self.quieter <= 0:

@@ -166,7 +166,7 @@ async def check_recording_and_evidence(page: Page, shot: Path) -> None:
 
 
 async def check_requests(page: Page) -> None:
-    await page.fill("#aura-text", "Tell me every time a ball comes in.")
+    await page.fill("#aura-text", "Tell me each time a ball comes in.")
     await page.check("#aura-standing")
     await page.press("#aura-text", "Enter")
     await expect(page.locator(".aura-ack p")).to_have_text(ACKNOWLEDGEMENT)
@@ -179,7 +179,7 @@ async def check_requests(page: Page) -> None:
     await request.locator(".aura-link").click()
     await expect(page.locator(".aura-found.aura-alert")).to_have_count(1)
     await page.click(".aura-found .aura-link")  # why?
-    await expect(page.locator(".aura-found p")).to_have_text("Tell me every time a ball comes in.")
+    await expect(page.locator(".aura-found p")).to_have_text("Tell me each time a ball comes in.")
     await page.locator(".aura-alert .aura-thumb").first.click()
     book = page.locator("#aura-moment-before input")
     await book.fill("0")
