@@ -44,7 +44,7 @@ ALERT_AFTER = 3
 
 
 class ScriptedSession:
-    """Answers questions with ANSWER, requests with ACKNOWLEDGEMENT and, every ALERT_AFTER chunks if "every" was asked
+    """Answers questions with ANSWER, requests with ACKNOWLEDGEMENT and, every ALERT_AFTER chunks if "each" was asked
     for and once otherwise, ALERT; says what is behind REPEAT in a question. Made quieter at all, it gives no alerts."""
 
     def __init__(self) -> None:
@@ -62,7 +62,7 @@ class ScriptedSession:
         if asked.startswith(REPEAT):
             reply = asked.removeprefix(REPEAT)
         elif "tell me" in asked.lower():
-            self.alert_in, self.again, reply = ALERT_AFTER, "every" in asked, ACKNOWLEDGEMENT
+            self.alert_in, self.again, reply = ALERT_AFTER, "each" in asked, ACKNOWLEDGEMENT
         elif asked:
             reply = ANSWER
         elif self.alert_in is not None and self.alert_in <= 0 and self.quieter <= 0:
@@ -179,19 +179,20 @@ class Watched:
 
 
 @contextlib.asynccontextmanager
-async def running_browser(camera: Path, microphone: Path, *more_flags: str) -> AsyncIterator[Browser]:
-    """Chromium with `camera` (an .mjpeg file) as its camera and `microphone` (a .wav file), played once."""
+async def running_browser(camera: Path, microphone: Path, *more: str) -> AsyncIterator[Browser]:
+    """Chromium with `camera` (an .mjpeg file) as its cameras, `microphone` (a .wav file), played once, and `more`
+    flags."""
     from playwright.async_api import async_playwright
 
     flags = [
         "--no-sandbox",
-        "--use-fake-device-for-media-stream",
+        "--use-fake-device-for-media-stream=device-count=2",
         "--use-fake-ui-for-media-stream",
         f"--use-file-for-fake-video-capture={camera}",
         f"--use-file-for-fake-audio-capture={microphone}%noloop",
         "--autoplay-policy=no-user-gesture-required",
         "--disable-background-networking",
-        *more_flags,
+        *more,
     ]
     async with async_playwright() as playwright:
         browser = await playwright.chromium.launch(executable_path=str(CHROMIUM), headless=True, args=flags)
@@ -206,6 +207,7 @@ async def open_page(browser: Browser, url: str, **context: Any) -> Watched:
     window = await browser.new_context(permissions=["camera", "microphone"], **context)
     watched = Watched(await window.new_page())
     page = watched.page
+    page.set_default_timeout(60_000)  # a busy machine is not a failure
     local = (url, "data:", "blob:")
 
     def written(message: ConsoleMessage) -> None:

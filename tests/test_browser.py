@@ -107,7 +107,7 @@ async def test_camera(
     await expect(page.locator(".aura-alert p")).to_have_text(ALERT)
     await expect(page.locator(".aura-alert img")).to_have_count(1)
     await page.screenshot(path=screenshots / f"alert-{scheme}-{width}.png", full_page=width < 500)
-    await page.click("#aura-requests button")
+    await page.click("#aura-requests .aura-quiet-button")
     await expect(page.locator("#aura-requests li")).to_have_count(0)
     assert watched.faults == []
 

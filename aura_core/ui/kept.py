@@ -6,6 +6,7 @@ this process, which goes with it; nothing outlives an hour there.
 
 from __future__ import annotations
 
+import asyncio
 import secrets
 import shutil
 import tempfile
@@ -28,6 +29,8 @@ LIMIT = 500 * MIB
 DAYS = 1 / 24
 #: Recordings that are remembered by their names.
 _MOST = 1000
+#: Seconds between two looks for what is too old.
+_EVERY = 300.0
 
 
 class Kept:
@@ -68,6 +71,13 @@ class Kept:
         if recorder is not None:
             recorder.delete()
         return recorder is not None
+
+    async def tidy(self) -> None:
+        """Remove what has become too old, now and then, until cancelled."""
+        while True:
+            await asyncio.sleep(_EVERY)
+            if self._recordings is not None:
+                await asyncio.to_thread(self._recordings.prune)
 
     def close(self) -> None:
         """Remove what pages asked for."""

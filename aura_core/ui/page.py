@@ -141,8 +141,10 @@ def build_app(
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         opening = asyncio.create_task(assistant.open())  # the page need not wait for it
+        tidying = asyncio.create_task(assistant.kept.tidy())
         yield
         opening.cancel()
+        tidying.cancel()
         await lobby.close()
         await webrtc.close()
         uploads.close()

@@ -30,7 +30,7 @@ export class Data {
   /** The server has begun a session, recorded under this name (null: not recorded). */
   started(name) {
     this.running = name;
-    if (name) this.remember([...this.kept, { name, at: Date.now() }]);
+    if (name && !this.kept.some((recording) => recording.name === name)) this.remember([...this.kept, { name, at: Date.now() }]);
     this.show();
   }
 

@@ -9,7 +9,7 @@ export function showMoment(item) {
   $("moment-title").textContent = `${timeOfDay(item.clock)} (${streamTime(item.t)})`;
   $("moment-text").textContent = item.text;
   $("moment-frames").replaceChildren(...item.frames.map((url, i) => image(url, `Frame ${i + 1} of ${item.frames.length} that the model saw`)));
-  $("moment-about").textContent = item.frames.length ? "What the model saw: the newest second, at the model's own size." : "The pictures of this moment are no longer kept.";
+  $("moment-about").textContent = item.frames.length ? "What the model saw: the two frames of the newest second." : "The pictures of this moment are no longer kept.";
   $("moment-before").replaceChildren(...(item.video ? [player(item)] : flipBook(item)));
   $("moment").onclose = () => $("moment-before").replaceChildren(); // nothing plays on unseen
   $("moment").showModal();

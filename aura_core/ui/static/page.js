@@ -288,10 +288,15 @@ class Page extends Senses {
     }
   }
 
-  started({ recording, window, lifetime }) {
+  /** What the server tells of the session that is watched now. */
+  begun({ recording, window, lifetime }) {
     this.window = window;
     this.lifetime = lifetime;
     this.data.started(recording);
+  }
+
+  started(message) {
+    this.begun(message);
     this.gauges.clear();
     this.startedAt = performance.now();
     this.startedWall = Date.now();
