@@ -111,7 +111,7 @@ class Metrics:
 
         self.gauges["aura_tasks"] = ("Tasks of the event loop.", lambda: float(len(asyncio.all_tasks())))
 
-        @app.get("/metrics")
+        @app.get("/metrics", response_model=None)
         async def metrics() -> PlainTextResponse:
             return PlainTextResponse(self.text(), media_type=CONTENT_TYPE)
 
