@@ -18,13 +18,14 @@ PCM = "audio/pcm"
 class Answer:
     """A status, a type, and the body in pieces. None among them: wait for the gate, or until the client leaves.
 
-    `cut`: the connection breaks in the middle of the body. `silent`: not even a status comes.
+    `cut`: the connection breaks in the middle of the body. `silent`: not even a status comes, with `cut` it breaks.
     """
 
     body: Sequence[bytes | None] = ()
     status: int = 200
     kind: str = PCM
     cut: bool = False
+    silent: bool = False
 
 
 def text(said: str) -> Answer:
@@ -95,6 +96,10 @@ class FakeSpeech:
             writer.close()
 
     async def _answer(self, answer: Answer, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if answer.silent:
+            if not answer.cut:
+                await self._opened(reader)
+            return
         head = f"HTTP/1.1 {answer.status} Fine\r\ncontent-type: {answer.kind}\r\nconnection: close\r\n"
         writer.write(f"{head}transfer-encoding: chunked\r\n\r\n".encode())
         for piece in answer.body:

@@ -185,10 +185,30 @@ class _Handler(BaseHTTPRequestHandler):
             fake.changed.notify_all()
         if fault == "drop":
             self.connection.shutdown(socket.SHUT_RDWR)
+        elif fault == "unanswered":
+            self._unanswered()
+        elif fault == "page":
+            self._page()
         elif status != 200:
             self._json(status, {"error": {"message": error, "type": "BadRequestError", "code": status}})
         else:
             self._stream(body, fault)
+
+    def _unanswered(self) -> None:
+        """Not even a status, until the client goes away."""
+        try:
+            self._wait(None)
+        except (OSError, _Gone):
+            self.close_connection = True
+
+    def _page(self) -> None:
+        """A page for people, as a proxy in between answers it."""
+        data = b"<html><body>It works!</body></html>"
+        self.send_response(200)
+        self.send_header("Content-Type", "text/html")
+        self.send_header("Content-Length", str(len(data)))
+        self.end_headers()
+        self.wfile.write(data)
 
     def _json(self, status: int, answer: dict[str, Any]) -> None:
         data = json.dumps(answer).encode()
@@ -242,6 +262,10 @@ class _Handler(BaseHTTPRequestHandler):
             self._event({"choices": [{"delta": {"content": 3}}]})
         elif fault == "empty choices":
             self._event({"choices": []})
+        elif fault == "split":
+            event = json.dumps({"choices": [{"delta": {"content": ""}}]}).encode()
+            for part in (b"da", b"ta: " + event[:9], event[9:] + b"\r", b"\n\r", b"\n: a comment\n\n"):
+                self._chunk(part)
         elif fault == "error event":
             self._event({"error": {"message": "EngineCore\nencountered an issue", "code": 500}})
         elif fault == "break":

@@ -138,7 +138,7 @@ async def test_barge_in(stage: Make):
     assert s.cleared == 1
     assert s.queue == []
     assert s.session.interrupted == []
-    assert s.voice.metrics.barge_in_stop_ms[0] == pytest.approx(5 * 32)
+    assert s.voice.metrics.barge_in_stop_ms[0] == pytest.approx(4 * 32)
     s.time = 5.0  # nothing is heard meanwhile
     s.microphone((SPEECH, 20), (QUIET, 25))
     await s.settle()

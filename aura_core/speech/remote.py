@@ -57,6 +57,8 @@ class Remote:
                 reason = "does not answer in time"
             case openai.APIStatusError():
                 reason = f"answered {error.status_code}: {_message(error)}"
+            case openai.APIConnectionError() if not isinstance(error.__cause__, httpx2.ConnectError):
+                reason = "broke the connection"
             case openai.APIConnectionError() | httpx2.ConnectError() | ConnectionRefusedError():
                 reason = "cannot be reached"
             case httpx2.TransportError() | httpx2.StreamError():
