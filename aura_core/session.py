@@ -174,6 +174,8 @@ class Session:
             raise ValueError(f"the question is longer than {self.config.max_question_length} characters")
         if len(self._pending) >= self.config.max_questions:
             raise RuntimeError("too many questions wait for a picture")
+        # half a surrogate pair can come through JSON; kept, it would fail every request to a server from then on
+        text = text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
         self._now = t = max(self.now if t is None else t, self._now)
         self._count += 1
         asked = Asked(f"q{self._count}", text, standing)

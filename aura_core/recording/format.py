@@ -134,8 +134,8 @@ class Reader:
                 return self._end("damaged")
             try:
                 data = json.loads(body[:length])
-                record = Record(data["type"], data, body[length:])
-            except (ValueError, KeyError, TypeError):  # written like this: not ours
+                record = Record(str(data["type"]), data, body[length:])
+            except (ValueError, KeyError, TypeError, RecursionError):  # written like this: not ours
                 return self._end("not understood")
             self.size += len(start) + len(body)
             if record.type == "end":

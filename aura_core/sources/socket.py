@@ -67,7 +67,7 @@ class _Peer:
                 return
             tasks += [asyncio.create_task(self._receive()), asyncio.create_task(self._speak())]
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
-        except (ValueError, TimeoutError, WebSocketDisconnect):
+        except (ValueError, RecursionError, TimeoutError, WebSocketDisconnect):
             return  # no page of ours
         finally:
             for task in tasks:

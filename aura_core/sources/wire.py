@@ -97,7 +97,7 @@ class Wire:
                 self.send({"type": "pong"})
             else:
                 self._messages.put_nowait(message)
-        except ValueError:
+        except (ValueError, RecursionError):  # nested deeper than the parser goes
             self.send({"type": "error", "text": "The page sent something that is no message."})
         except asyncio.QueueFull:
             self.send({"type": "error", "text": "Too many messages at once; the last one was dropped."})
