@@ -5,11 +5,12 @@ threshold. The bias is the smallest that keeps the model silent in the wanted sh
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 from transformers import Qwen3VLForConditionalGeneration
 
-from train.configs import NanoConfig
+from train.configs import LIFE, NanoConfig
 from train.features import Film
 from train.language import margins
 
@@ -26,7 +27,8 @@ def silence_bias(
     model: Qwen3VLForConditionalGeneration, tokenizer, films: Sequence[Film], config: NanoConfig
 ) -> tuple[float, str]:
     """The bias, and a line of figures at it."""
-    seen = margins(model, tokenizer, films, config.streams[-1], seed=config.seed + 2, draws=6)
+    stage = replace(config.streams[-1], draws=(LIFE,))
+    seen = margins(model, tokenizer, films, stage, seed=config.seed + 2, draws=6)
     silent, alert, answer = (log_odds(seen[name]) for name in ("silent", "alert", "answer"))
     # log odds of silence against everything else: a bias on one logit shifts them by just that much
     bias = float(-np.quantile(silent, 1 - WANTED_SILENCE))

@@ -46,6 +46,9 @@ UNASKED = Draw(
     topics=_EVENLY,
 )
 
+# As people ask, mostly about what they see: on this the silence bias is set.
+LIFE = Draw(((3.0, 8.0), (4.0, 12.0), (10.0, 30.0)), (0.55, 0.25, 0.2), (2,), foresight=0.65, busy=0.0)
+
 
 @dataclass(frozen=True)
 class StreamStage:
