@@ -43,7 +43,8 @@ class Mqtt:
         if parts.scheme not in ("mqtt", "mqtts") or not host or not _NAME.fullmatch(self.name):
             raise ValueError("the MQTT address must be like mqtt://HOST:1883/NAME")
         try:
-            import paho.mqtt.client as paho  # pyright: ignore[reportMissingImports]
+            import paho.mqtt.client as paho
+            from paho.mqtt.enums import CallbackAPIVersion
         except ImportError as error:
             raise ValueError("--mqtt needs the package paho-mqtt: pip install -r requirements-extra.txt") from error
         tls = parts.scheme == "mqtts"
@@ -52,7 +53,7 @@ class Mqtt:
         self._base, self._discovery = f"aura/{self.name}", discovery
         self._trouble = ""
         self.dropped = 0
-        self._client = client = paho.Client(paho.CallbackAPIVersion.VERSION2, client_id=f"aura-{self.name}")
+        self._client = client = paho.Client(CallbackAPIVersion.VERSION2, client_id=f"aura-{self.name}")
         user, password = parts.username, parts.password
         if user is None and login:
             user, _, password = login.partition(":")
