@@ -25,8 +25,9 @@ expect.set_options(timeout=60_000)  # for a busy machine
 
 #: Seconds for which the network is away.
 CUT = 20
-#: Chromium with this offers no address that a server could reach.
-NO_UDP = "--force-webrtc-ip-handling-policy=disable_non_proxied_udp"
+# No way but through a relay, and there is none.
+RELAY_ONLY = """const Open = RTCPeerConnection;
+window.RTCPeerConnection = class extends Open { constructor(c) { super({ ...c, iceTransportPolicy: "relay" }); } };"""
 
 
 @pytest.fixture(scope="module")
@@ -122,11 +123,11 @@ async def test_without_webrtc_it_goes_over_http(server: Server, clips: Path) -> 
     again_and_again = (
         f"--use-file-for-fake-audio-capture={clips / 'question.wav'}"  # the fallback takes a while to begin
     )
-    async with helpers.running_browser(
-        clips / "camera.mjpeg", clips / "silence.wav", NO_UDP, again_and_again
-    ) as browser:
+    async with helpers.running_browser(clips / "camera.mjpeg", clips / "silence.wav", again_and_again) as browser:
         watched = await open_page(browser, server.url)
         page = watched.page
+        await page.add_init_script(RELAY_ONLY)
+        await page.reload()
         await page.click("#aura-begin")
         await expect(page.locator("#aura-transport")).to_contain_text("over HTTP", timeout=60_000)
         await state(page, "speaking")  # the question in the microphone is heard and answered aloud

@@ -36,7 +36,7 @@ def figures() -> dict:
 def test_it_is_as_good_as_when_it_was_measured(figures: dict):
     """A little under the model card's figures: a change of the core that spoils the model is seen here."""
     assert figures["question_accuracy"] >= 0.70
-    assert figures["alert_hit_rate"] >= 0.40
+    assert figures["alert_hit_rate"] >= 0.55
     assert figures["silence_accuracy"] >= 0.98
     assert figures["acknowledged"] >= 0.95
 

@@ -49,7 +49,9 @@ def test_a_short_soak_reports_every_part(
     decided = sum(hour["decisions"] + hour["skipped"] for hour in found["hours"])
     assert decided >= (2 * found["seconds"] if found["real_time"] is False else 1)
     assert found["left"]["tasks"] <= found["before"]["tasks"]
-    assert found["hours"][0]["step_ms"]["p95"] > 0
+    steps = [hour["step_ms"] for hour in found["hours"] if hour["step_ms"]]  # a part may be too short for one
+    assert all(step["p95"] > 0 for step in steps)
+    assert bool(steps) == (sum(hour["decisions"] for hour in found["hours"]) > 0)
     assert json.loads((tmp_path / "r" / "report.json").read_text()) == found
     assert (tmp_path / "r" / "soak.png").read_bytes().startswith(b"\x89PNG")
 

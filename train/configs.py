@@ -80,6 +80,8 @@ class NanoConfig:
         StreamStage(steps=600, batch=16, window=(5, 5), draws=(ONE_REQUEST,), lr=2e-3),
         StreamStage(steps=900, batch=6, window=(14, 8), draws=(UNASKED, ONE_REQUEST, UNASKED), lr=1.5e-3),
         StreamStage(steps=600, batch=3, window=(30, 15)),
+        StreamStage(steps=400, batch=6, window=(14, 8), draws=(UNASKED, ONE_REQUEST, UNASKED), lr=1e-3),
+        StreamStage(steps=300, batch=3, window=(30, 15)),
     )
     lr: float = 2e-3
     warmup: int = 100
