@@ -231,6 +231,32 @@ async def open_page(browser: Browser, url: str, **context: Any) -> Watched:
     return watched
 
 
+async def watch(page: Page) -> None:
+    """Start the camera and wait until it is looked at."""
+    await page.click("#aura-begin")
+    await state(page, "watching")
+
+
+async def state(page: Page, name: str, timeout: float | None = None) -> None:
+    """Wait until the page says it is in this state; `timeout` in ms, or as long as `expect` waits."""
+    from playwright.async_api import expect
+
+    await expect(page.locator("#aura")).to_have_attribute("data-state", name, timeout=timeout)
+
+
+async def ask(page: Page, text: str) -> None:
+    """Type a question and send it."""
+    await page.fill("#aura-text", text)
+    await page.press("#aura-text", "Enter")
+
+
+def screenshot_folder(temporary: Path) -> Path:
+    """Where screenshots go: the folder in AURA_SCREENSHOTS, or `temporary`."""
+    folder = Path(os.environ.get("AURA_SCREENSHOTS", temporary))
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
 async def inbound_sound(page: Page) -> float:
     """The energy of all sound that the page has received, as WebRTC defines it."""
     return await page.evaluate(

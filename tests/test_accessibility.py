@@ -11,8 +11,8 @@ pytest.importorskip("playwright", reason="drives the browser")
 from playwright.async_api import Browser, expect
 
 from tests import browser as helpers
-from tests.browser import ROOT, Server, open_page
-from tests.test_browser_page import DESKTOP, ask, browser, clips, close, server, watch
+from tests.browser import ROOT, Server, ask, open_page, watch
+from tests.test_browser_page import DESKTOP, browser, clips, close, server
 
 __all__ = ["browser", "clips", "server"]  # fixtures
 

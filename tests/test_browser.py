@@ -1,7 +1,6 @@
 """The page in a real browser against a real server process: see `tests.browser` for what is scripted."""
 
 import asyncio
-import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -10,14 +9,14 @@ import pytest
 pytest.importorskip("fastrtc", reason="the page needs fastrtc")
 pytest.importorskip("playwright", reason="drives the browser")
 
-from playwright.async_api import Browser, Page, expect
+from playwright.async_api import Browser, expect
 
 from aura_core.profiles import NANO_CHECKPOINT
 from aura_core.ui import PortInUse
 from aura_core.ui.demos import find_demos
 from aura_core.ui.page import DEMOS, claim_port
 from tests import browser as helpers
-from tests.browser import ACKNOWLEDGEMENT, ALERT, ANSWER, Server, open_page
+from tests.browser import ACKNOWLEDGEMENT, ALERT, ANSWER, Server, ask, open_page, state, watch
 
 expect.set_options(timeout=30_000)  # a busy machine is not a failure
 
@@ -57,24 +56,7 @@ async def browser(clips: Path) -> AsyncIterator[Browser]:
 
 @pytest.fixture
 def screenshots(tmp_path: Path) -> Path:
-    """Where screenshots go: the folder in AURA_SCREENSHOTS, or a temporary one."""
-    folder = Path(os.environ.get("AURA_SCREENSHOTS", tmp_path))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-async def watch(page: Page) -> None:
-    await page.click("#aura-begin")
-    await state(page, "watching")
-
-
-async def state(page: Page, name: str) -> None:
-    await expect(page.locator("#aura")).to_have_attribute("data-state", name)
-
-
-async def ask(page: Page, text: str) -> None:
-    await page.fill("#aura-text", text)
-    await page.press("#aura-text", "Enter")
+    return helpers.screenshot_folder(tmp_path)
 
 
 async def slots(server: Server, taken: int = 0, within: float = 2.0) -> None:

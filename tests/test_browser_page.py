@@ -5,7 +5,6 @@ A page that is loaded serves many checks: loading it is what takes time.
 
 import asyncio
 import json
-import os
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ pytest.importorskip("playwright", reason="drives the browser")
 from playwright.async_api import Browser, Page, expect
 
 from tests import browser as helpers
-from tests.browser import ACKNOWLEDGEMENT, ALERT, ANSWER, REPEAT, Server, Watched, open_page
+from tests.browser import ACKNOWLEDGEMENT, ALERT, ANSWER, REPEAT, Server, Watched, ask, open_page, state, watch
 
 expect.set_options(timeout=60_000)  # a busy machine is not a failure
 
@@ -58,24 +57,7 @@ async def browser(clips: Path) -> AsyncIterator[Browser]:
 
 @pytest.fixture
 def shots(tmp_path: Path) -> Path:
-    """Where screenshots go: the folder in AURA_SCREENSHOTS, or a temporary one."""
-    folder = Path(os.environ.get("AURA_SCREENSHOTS", tmp_path))
-    folder.mkdir(parents=True, exist_ok=True)
-    return folder
-
-
-async def watch(page: Page) -> None:
-    await page.click("#aura-begin")
-    await state(page, "watching")
-
-
-async def state(page: Page, name: str) -> None:
-    await expect(page.locator("#aura")).to_have_attribute("data-state", name)
-
-
-async def ask(page: Page, text: str) -> None:
-    await page.fill("#aura-text", text)
-    await page.press("#aura-text", "Enter")
+    return helpers.screenshot_folder(tmp_path)
 
 
 async def pressed(page: Page, button: str, value: bool) -> None:

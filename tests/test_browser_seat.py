@@ -14,7 +14,7 @@ pytest.importorskip("playwright", reason="a browser is driven with playwright")
 from playwright.async_api import Browser, Page, expect
 
 from tests import browser as helpers
-from tests.browser import ANSWER, Server, open_page
+from tests.browser import ANSWER, Server, ask, open_page, state
 
 pytestmark = [
     pytest.mark.skipif(not helpers.CHROMIUM.exists(), reason=f"there is no {helpers.CHROMIUM}"),
@@ -50,15 +50,6 @@ def server(clips: Path) -> Iterator[Server]:
 async def browser(clips: Path) -> AsyncIterator[Browser]:
     async with helpers.running_browser(clips / "camera.mjpeg", clips / "silence.wav") as running:
         yield running
-
-
-async def state(page: Page, name: str, timeout: float = 60_000) -> None:
-    await expect(page.locator("#aura")).to_have_attribute("data-state", name, timeout=timeout)
-
-
-async def ask(page: Page, text: str) -> None:
-    await page.fill("#aura-text", text)
-    await page.press("#aura-text", "Enter")
 
 
 async def stop(server: Server, page: Page) -> None:

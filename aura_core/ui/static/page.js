@@ -9,7 +9,7 @@ import { Gauges } from "./gauges.js";
 import { openCamera, openScreen } from "./media.js";
 import { showMoment } from "./moment.js";
 import { Requests } from "./requests.js";
-import { Refused, Seat, inLine } from "./seat.js";
+import { Refused, Seat, inLine, sessionName } from "./seat.js";
 import { Senses } from "./senses.js";
 import { Settings } from "./settings.js";
 import { Timeline } from "./timeline.js";
@@ -20,14 +20,6 @@ const RETRIES_MS = [500, 1000, 2000, 4000, 5000, 5000, 5000, 5000, 5000, 5000, 5
 const LAST_WORDS_MS = 20000;
 const SECONDS_BEFORE = 10; // of pictures that a reply keeps
 const SCREEN = "/screen"; // no recording has such a name
-
-/** What this tab calls its camera's session; a server that keeps sessions goes on from the one of this name. */
-function sessionName() {
-  const bytes = crypto.getRandomValues(new Uint8Array(16));
-  const name = sessionStorage.getItem("aura-session") ?? Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  sessionStorage.setItem("aura-session", name);
-  return name;
-}
 
 class Page extends Senses {
   constructor(config) {

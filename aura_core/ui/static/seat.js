@@ -8,6 +8,14 @@ const TIMEOUT_MS = 10000;
 
 export class Refused extends Error {}
 
+/** What this tab calls its camera's session; a server that keeps sessions goes on from the one of this name. */
+export function sessionName() {
+  const bytes = crypto.getRandomValues(new Uint8Array(16));
+  const name = sessionStorage.getItem("aura-session") ?? Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
+  sessionStorage.setItem("aura-session", name);
+  return name;
+}
+
 export class Seat {
   constructor() {
     const kept = JSON.parse(sessionStorage.getItem(KEY) ?? "{}");
