@@ -75,7 +75,8 @@ def _text(result: Figures) -> str:
     parts = [
         "# Timeliness",
         f"Seed {result['seed']}{' (the public split)' * (result['seed'] == 0)}, {_hours(who)} of streams, "
-        f"{'held-out' if result['held_out_wording'] else 'usual'} wording, silent bias: {bias}.",
+        f"{'held-out' if result['held_out_wording'] else 'usual'} wording, "
+        f"{'held-out' if result['held_out_world'] else 'usual'} colors and backdrops, silent bias: {bias}.",
         summary(result),
         _DEFINITIONS,
         "## By kind",

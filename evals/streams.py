@@ -15,7 +15,7 @@ from data_pipeline.world import language as say
 from data_pipeline.world.language import Thing
 from data_pipeline.world.questions import QA, Answer, draw_questions
 from data_pipeline.world.render import Renderer
-from data_pipeline.world.scene import MAX_ACTORS, SLOTS, Actor, Scene, make_scene
+from data_pipeline.world.scene import MAX_ACTORS, SLOTS, Actor, Scene, Split, make_scene
 from data_pipeline.world.vocabulary import KINDS, OBJECTS
 
 #: Width and height of the frames, in pixels.
@@ -57,13 +57,15 @@ class Stream:
 
 @dataclass(frozen=True)
 class Draw:
-    """The name of a stream: `length` is in seconds, but for `memory` the age in minutes that the request reaches."""
+    """The name of a stream: `length` is in seconds, but for `memory` the age in minutes that the request reaches;
+    `held_out` asks in wordings that training never has, and `split` "held_out" shows such colors and backdrops."""
 
     part: Part
     seed: int
     index: int
     length: float
     held_out: bool = False
+    split: Split = "any"
 
     @property
     def kind(self) -> str:
@@ -79,7 +81,7 @@ class Draw:
     def stream(self) -> Stream:
         """The same draw gives the same stream."""
         if self.part == "main":
-            return make_stream(self.seed, self.index, self.seconds, self.held_out)
+            return make_stream(self.seed, self.index, self.seconds, self.held_out, self.split)
         make = _make_probe if self.part == "memory" else _make_long
         return make(self)
 
@@ -95,22 +97,25 @@ class Plan:
     probes: int = 2
     drift: float = 0.0
     held_out: bool = False
+    split: Split = "any"
 
     def draws(self) -> Iterator[Draw]:
         """The streams of the plan; at least one main stream."""
         for index in range(max(1, round(self.hours * 3600 / STREAM_SECONDS))):
-            yield Draw("main", self.seed, index, STREAM_SECONDS, self.held_out)
+            yield Draw("main", self.seed, index, STREAM_SECONDS, self.held_out, self.split)
         for minutes in self.memory:
             for index in range(self.probes):
-                yield Draw("memory", self.seed, index, minutes, self.held_out)
+                yield Draw("memory", self.seed, index, minutes, self.held_out, self.split)
         if self.drift:
-            yield Draw("drift", self.seed, 0, self.drift * 3600, self.held_out)
+            yield Draw("drift", self.seed, 0, self.drift * 3600, self.held_out, self.split)
 
 
-def make_stream(seed: int, index: int, seconds: int = STREAM_SECONDS, held_out: bool = False) -> Stream:
-    """Main stream `index` of benchmark `seed`; `held_out` asks in wordings that training never uses."""
+def make_stream(
+    seed: int, index: int, seconds: int = STREAM_SECONDS, held_out: bool = False, split: Split = "any"
+) -> Stream:
+    """Main stream `index` of benchmark `seed`; `held_out` and `split` are those of `Draw`."""
     gap, question_gap = list(DENSITIES.values())[index % len(DENSITIES)]
-    scene = make_scene(50_000_000 + seed * 10_007 + index, float(seconds), gap)
+    scene = make_scene(50_000_000 + seed * 10_007 + index, float(seconds), gap, split=split)
     return Stream(scene, draw_questions(scene, seed, question_gap, held_out=held_out), seconds)
 
 
@@ -128,6 +133,7 @@ def _make_probe(draw: Draw) -> Stream:
         event - _STILL,
         DENSITIES["calm"][0] if draw.kind == "busy" else _NEVER,
         kinds=tuple(k for k in KINDS if k != kind),
+        split=draw.split,
     )
     # What is there when their script ends stays until the stream does.
     actors = tuple(replace(a, exit=2.0 * draw.seconds) if a.exit > others.duration else a for a in others.actors)
@@ -151,7 +157,7 @@ def _make_probe(draw: Draw) -> Stream:
 def _make_long(draw: Draw) -> Stream:
     """A calm stream of hours whose requests are spread over all of it, so that its parts ask for the same."""
     gap, question_gap = DENSITIES[draw.kind]
-    scene = make_scene(70_000_000 + draw.seed * 10_007, float(draw.seconds), gap)
+    scene = make_scene(70_000_000 + draw.seed * 10_007, float(draw.seconds), gap, split=draw.split)
     kept: list[QA] = []
     standing, ends = 0, []  # requests that stay open, and when the others are answered
     for qa in draw_questions(scene, draw.seed, question_gap, standing=draw.seconds, held_out=draw.held_out):

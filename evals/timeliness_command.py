@@ -71,6 +71,11 @@ def add_command(commands: Any) -> None:
     what.add_argument("--probes", type=_whole, default=2, help="for every age, in turn eventless and busy (default 2)")
     what.add_argument("--drift", type=_positive, default=0.0, metavar="H", help="also one stream of so many hours")
     what.add_argument("--held-out-wording", action="store_true", help="ask in wordings that training never uses")
+    what.add_argument(
+        "--held-out-world",
+        action="store_true",
+        help="show backdrops, and shapes in colors, that training never does (a checkpoint's card says since when)",
+    )
     how = command.add_argument_group("how")
     how.add_argument("--processes", type=_whole, help="default: as many as cores, on a GPU 1; no figure depends on it")
     how.add_argument("--show", action="store_true", help="print what was due and what was said, on standard error")
@@ -109,7 +114,8 @@ def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     processes = args.processes or (_cores() if profile.device == "cpu" else 1)
     if processes > 1:
         profile = profile.override(threads=profile.threads or 1)
-    plan = Plan(args.seed, args.hours, args.memory, args.probes, args.drift, args.held_out_wording)
+    split = "held_out" if args.held_out_world else "any"
+    plan = Plan(args.seed, args.hours, args.memory, args.probes, args.drift, args.held_out_wording, split)
     started = time.monotonic()
     total = len(names) * sum(draw.seconds for draw in plan.draws())
     with tqdm(total=total, desc="timeliness", unit="s", disable=None) as bar:
@@ -127,6 +133,7 @@ def _about(profile: Profile, plan: Plan) -> dict[str, Any]:
         "silent_bias": profile.silent_bias,
         "seed": plan.seed,
         "held_out_wording": plan.held_out,
+        "held_out_world": plan.split == "held_out",
     }
 
 

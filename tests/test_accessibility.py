@@ -7,7 +7,6 @@ import pytest
 
 pytest.importorskip("fastrtc", reason="the page needs fastrtc")
 pytest.importorskip("playwright", reason="drives the browser")
-axe = pytest.importorskip("axe_playwright_python.async_playwright", reason="brings axe-core: requirements-extra.txt")
 
 from playwright.async_api import Browser, expect
 
@@ -16,6 +15,8 @@ from tests.browser import Server, ask, open_page, watch
 from tests.test_browser_page import DESKTOP, PHONE, browser, clips, close, server
 
 __all__ = ["browser", "clips", "server"]  # fixtures
+
+axe = pytest.importorskip("axe_playwright_python.async_playwright", reason="brings axe-core: requirements-extra.txt")
 
 pytestmark = [
     pytest.mark.skipif(not helpers.CHROMIUM.exists(), reason=f"there is no {helpers.CHROMIUM}"),

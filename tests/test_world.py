@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from data_pipeline.world.language import ASK, EVENTS, HELD_OUT, WHEN, WHENEVER, content_words, corpus
 from data_pipeline.world.questions import draw_questions
 from data_pipeline.world.render import Renderer
-from data_pipeline.world.scene import MAX_ACTORS, Actor, Look, Recolor, Scene, make_scene
+from data_pipeline.world.scene import BACKGROUNDS, MAX_ACTORS, Actor, Look, Recolor, Scene, make_scene
 from data_pipeline.world.video import write_scene
-from data_pipeline.world.vocabulary import COLORS
+from data_pipeline.world.vocabulary import COLORS, HELD_OUT_COLORS
 
 seeds = st.integers(0, 10**6)
 
@@ -136,3 +136,25 @@ def test_written_files_hold_the_scene(tmp_path):
         assert len(frames) == 6 * fps
         drawn = Renderer(scene, 640, 480).frame((len(frames) - 1) / fps)
         assert np.abs(frames[-1].astype(int) - drawn).mean() < 12
+
+
+@given(seeds)
+@settings(max_examples=60)
+def test_what_is_kept_for_tests_is_never_trained_on(seed):
+    trained = make_scene(seed, 120.0, (1.0, 3.0), split="trained")
+    shown = {(a.kind, c) for a in trained.actors for c in (a.color, *(r.color for r in a.recolors)) if c}
+    assert not shown & set(HELD_OUT_COLORS.items())
+    assert trained.look.background in BACKGROUNDS
+
+
+def test_the_held_out_world_shows_what_is_kept_for_it():
+    scenes = [make_scene(seed, 120.0, (1.0, 3.0), split="held_out") for seed in range(40)]
+    assert not {scene.look.background for scene in scenes} & set(BACKGROUNDS)
+    colors = [(a.kind, a.color) for scene in scenes for a in scene.actors if a.color]
+    kept = sum(pair in HELD_OUT_COLORS.items() for pair in colors)
+    assert 0.3 < kept / len(colors) < 0.7
+    for background in {scene.look.background for scene in scenes}:
+        scene = next(scene for scene in scenes if scene.look.background == background)
+        look = Look(background=background, base=scene.look.base, accent=scene.look.accent)
+        backdrop = Renderer(Scene(scene.seed, 1.0, (), look), 96, 72).frame(0.5)
+        assert backdrop.std((0, 1)).max() > 1  # it is drawn: nothing else is in the picture

@@ -40,7 +40,7 @@ class Film:
 def film_scene(seed: int, seconds: int) -> tuple[Scene, tuple[int, int]]:
     rng = np.random.default_rng([seed, 0xD0])
     gap = BUSY_GAP if seed in BUSY_SEEDS else GAPS[int(rng.integers(len(GAPS)))]
-    return make_scene(seed, float(seconds), gap), SIZES[int(rng.integers(len(SIZES)))]
+    return make_scene(seed, float(seconds), gap, split="trained"), SIZES[int(rng.integers(len(SIZES)))]
 
 
 @torch.inference_mode()

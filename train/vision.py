@@ -86,7 +86,7 @@ class Scenes(IterableDataset):
             width, height = SIZES[int(rng.integers(len(SIZES)))]
             patches, grids, labels = [], [], []
             for _ in range(batch // per_scene):
-                scene = make_scene(int(rng.integers(2**31)), 12.0, gap=(0.4, 1.6), crowd=4)
+                scene = make_scene(int(rng.integers(2**31)), 12.0, gap=(0.4, 1.6), crowd=4, split="trained")
                 renderer = Renderer(scene, width, height)
                 for t in rng.uniform(0.6, 12.0, per_scene):
                     frames = np.stack([renderer.frame(t - 0.5), renderer.frame(t)])

@@ -34,6 +34,12 @@ def _backdrop(look: Look, h: int, w: int, rng: np.random.Generator) -> np.ndarra
                 center = (int(rng.integers(w)), int(rng.integers(h)))
                 cv2.circle(spots, center, int(rng.uniform(0.03, 0.1) * h), float(rng.uniform(0.3, 1)), -1, cv2.LINE_AA)
             mix = cv2.GaussianBlur(spots, (0, 0), max(0.5, 0.02 * h))
+        case "tiles":
+            n = rng.integers(3, 8)
+            mix = ((np.floor(x * n * w / h) + np.floor(y * n)) % 2).astype(np.float32)
+        case "rings":
+            cx, cy = rng.uniform(0, 1, 2)
+            mix = 0.5 + 0.5 * np.cos(np.hypot((x - cx) * w / h, y - cy) * rng.uniform(15, 40))
         case _:
             mix = np.zeros((h, w), np.float32)
     out = base + (accent - base) * np.clip(mix, 0, 1)[..., None]

@@ -7,11 +7,12 @@ actor counts as there from `enter` until `exit`; a transition is 60 % done at th
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
+from typing import Literal
 
 import numpy as np
 
 from data_pipeline.world.language import Thing
-from data_pipeline.world.vocabulary import COLORS, OBJECTS, SHAPES
+from data_pipeline.world.vocabulary import COLORS, HELD_OUT_COLORS, OBJECTS, SHAPES
 
 # Six places, three columns by two rows, so that things do not hide each other and left, middle, right are plain.
 SLOTS = tuple((x, y) for y in (0.3, 0.7) for x in (0.19, 0.5, 0.81))
@@ -136,6 +137,11 @@ class Scene:
 
 
 BACKGROUNDS = ("plain", "gradient", "room", "blobs", "stripes", "bokeh")
+HELD_OUT_BACKGROUNDS = ("tiles", "rings")
+
+#: Which shapes come in which colors, and before what: `trained` leaves out what is kept for tests, `held_out` shows a
+#: backdrop that is kept for them and half of the shapes in their color that is; `any` is all colors before the rest.
+Split = Literal["any", "trained", "held_out"]
 
 
 def random_look(rng: np.random.Generator) -> Look:
@@ -174,8 +180,8 @@ def _visible_colors(look: Look) -> list[str]:
 class _Script:
     """Writes a scene event by event."""
 
-    def __init__(self, rng: np.random.Generator, duration: float, look: Look, kinds: tuple[str, ...]):
-        self.rng, self.duration, self.kinds = rng, duration, kinds
+    def __init__(self, rng: np.random.Generator, duration: float, look: Look, kinds: tuple[str, ...], split: Split):
+        self.rng, self.duration, self.kinds, self.split = rng, duration, kinds, split
         self.colors = _visible_colors(look)
         self.actors: list[Actor] = []
 
@@ -196,6 +202,15 @@ class _Script:
         x, y = SLOTS[slot]
         return float(x + self.rng.uniform(-0.04, 0.04)), float(y + self.rng.uniform(-0.05, 0.05))
 
+    def color(self, kind: str, other_than: str | None = None) -> str | None:
+        """One in which a shape of this kind may come in this split; None where no color is left."""
+        choices = [c for c in self.colors if c != other_than]
+        if self.split == "trained":
+            choices = [c for c in choices if c != HELD_OUT_COLORS[kind]]
+        if self.split == "held_out" and HELD_OUT_COLORS[kind] in choices and self.rng.random() < 0.5:
+            choices = [HELD_OUT_COLORS[kind]]
+        return str(self.rng.choice(choices)) if choices else None
+
     def enter(self, t: float) -> bool:
         slots = self.free_slots(t)
         if len(self.present(t)) >= MAX_ACTORS or not slots:
@@ -208,7 +223,9 @@ class _Script:
             shapes = [k for k in self.kinds if k in SHAPES]
             pool = shapes if shapes and rng.random() < 0.5 else self.kinds
             kind = pool[rng.integers(len(pool))]
-        color = None if kind in OBJECTS else str(rng.choice(self.colors))
+        color = None if kind in OBJECTS else self.color(kind)
+        if color is None and kind not in OBJECTS:
+            return False
         slot = int(rng.choice(slots))
         x, y = self.spot(slot)
         style = [str(s) for s in rng.choice(TRANSITIONS, 2)]
@@ -235,10 +252,10 @@ class _Script:
             return False
         i = int(self.rng.choice(shapes))
         a = self.actors[i]
-        choices = [c for c in self.colors if c != a.color_at(t)]
-        if not choices:
+        color = self.color(a.kind, other_than=a.color_at(t))
+        if color is None:
             return False
-        self.actors[i] = replace(a, recolors=(*a.recolors, Recolor(t, str(self.rng.choice(choices)))))
+        self.actors[i] = replace(a, recolors=(*a.recolors, Recolor(t, color)))
         return True
 
     def move(self, t: float) -> bool:
@@ -268,14 +285,17 @@ def make_scene(
     look: Look | None = None,
     actions: dict[str, float] | None = None,
     crowd: int | None = None,
+    split: Split = "any",
 ) -> Scene:
     """A random scene: the same seed gives the same scene.
 
     `gap` bounds the seconds between two events; a gap above `duration` gives a scene in which nothing happens. `crowd`
-    sets how many actors are there from the start."""
+    sets how many actors are there from the start; `split` says what may be met (`Split`)."""
     rng = np.random.default_rng([seed, 0xA0])
     look = look or random_look(rng)
-    script = _Script(rng, duration, look, kinds)
+    if split == "held_out":
+        look = replace(look, background=str(rng.choice(HELD_OUT_BACKGROUNDS)))
+    script = _Script(rng, duration, look, kinds, split)
     start = int(rng.choice([0, 1, 2, 3], p=[0.25, 0.35, 0.25, 0.15]))
     for _ in range(start if crowd is None else crowd):
         script.enter(0.0)

@@ -16,6 +16,10 @@ COLORS: dict[str, tuple[int, int, int]] = {
     "black": (24, 24, 26),
 }
 SHAPES: tuple[str, ...] = ("circle", "square", "triangle", "star", "heart", "diamond")
+# No shape is ever trained in this color; with `held_out` (below, in scenes) it is met in it.
+HELD_OUT_COLORS: dict[str, str] = {
+    "circle": "purple", "square": "orange", "triangle": "blue", "star": "green", "heart": "yellow", "diamond": "red",
+}  # fmt: skip
 OBJECTS: dict[str, str] = {  # name -> the emoji whose glyph is its sprite
     "cat": "🐱", "dog": "🐶", "bird": "🐦", "fish": "🐟", "apple": "🍎", "banana": "🍌", "pizza": "🍕", "cup": "☕",
     "car": "🚗", "bus": "🚌", "bicycle": "🚲", "tree": "🌳", "flower": "🌻", "house": "🏠", "clock": "⏰", "book": "📖",
