@@ -19,6 +19,7 @@ from aura_core.session import Session, SessionConfig
 from aura_core.state_folder import StateFolder
 from aura_core.ui.kept import Kept
 from aura_core.ui.visit import Assistant, Visit
+from tests.outlet import FakeOutlet
 from tests.scripted import Journal, idle
 
 PICTURE = np.zeros((4, 4, 3), np.uint8)
@@ -61,23 +62,13 @@ class Watcher:
     async def close(self) -> None: ...
 
 
-class Page:
-    """An outlet to nowhere."""
-
-    def send(self, message: Any) -> None: ...
-
-    def play(self, *sound: object) -> None: ...
-
-    def silence(self) -> None: ...
-
-
 @pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("recorded", [False, True])
 async def test_a_visit_leaves_no_picture(tmp_path: Path, kept: bool, recorded: bool) -> None:
     engine = Watcher({1: ["A cup."], 10: ["A ", asyncio.Event()]})
     recordings = Recordings(tmp_path / "recordings") if recorded else None
     assistant, now = Assistant(engine, kept=Kept(recordings), states=StateFolder(tmp_path) if kept else None), 0.0
-    visit = Visit(assistant, Page(), lambda: now)
+    visit = Visit(assistant, FakeOutlet(), lambda: now)
     for _ in range(2):
         await visit.message({"type": "watch", "demo": None, "session": "a"})
         for _ in range(20):

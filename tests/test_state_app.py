@@ -14,6 +14,7 @@ from aura_core.state_folder import SUFFIX, StateFolder
 from aura_core.ui.visit import Assistant, Visit
 from tests.command_line import TIMEOUT, app, events, start
 from tests.fake_vllm import FakeVllm
+from tests.outlet import FakeOutlet
 from tests.recorded import Actor, picture
 from tests.video_files import gray, write_video
 
@@ -93,23 +94,9 @@ def test_a_folder_that_is_none_is_one_line(video: Path) -> None:
     assert done.stderr == f"app.py: {video}: File exists\n"
 
 
-class Page:
-    """An outlet that keeps what it is sent."""
-
-    def __init__(self) -> None:
-        self.sent: list[dict] = []
-
-    def send(self, message: dict) -> None:
-        self.sent.append(message)
-
-    def play(self, *sound: object) -> None: ...
-
-    def silence(self) -> None: ...
-
-
 async def visit(states: StateFolder, *messages: dict[str, Any]) -> list[str]:
     """What a page is told that sends these messages and leaves; types, and the texts of requests."""
-    page = Page()
+    page = FakeOutlet()
     visit = Visit(Assistant(Actor({}), states=states), page)
     for message in messages:
         await visit.message(message)
