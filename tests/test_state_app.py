@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,7 +11,7 @@ import pytest
 from aura_core.prompt import SILENT
 from aura_core.state_folder import SUFFIX, StateFolder
 from aura_core.ui.visit import Assistant, Visit
-from tests.command_line import TIMEOUT, app, events, start
+from tests.command_line import TIMEOUT, app, events, start, wait_for
 from tests.fake_vllm import FakeVllm
 from tests.outlet import FakeOutlet
 from tests.recorded import Actor, picture
@@ -56,8 +55,7 @@ def test_killed_within_a_reply_it_goes_on_with_what_it_was_asked(video: Path, tm
         count = len(server.bodies)
         with start(*command, "--ask", "1.2:What is it?") as process:
             server.wait(lambda: any(said(body)[-1] == "What is it?" for body in server.bodies[count:]))
-            while "What is it?" not in file.read_text():  # the test's own time-out bounds it
-                time.sleep(0.01)
+            wait_for(lambda: "What is it?" in file.read_text())
             process.kill()
             assert process.wait(TIMEOUT) < 0
 
