@@ -1,7 +1,7 @@
 """AURA, an assistant that watches: serve the page, or replay a video without one.
 
-This file only reads the command line. What runs is chosen in `aura_core.profiles`; the page is in `aura_core.ui`, the
-replay in `aura_core.headless`. Both are imported when needed: a wrong flag costs no time, and a replay no web server.
+The flags are in `aura_core.options`; this file starts what they ask for. The page is in `aura_core.ui`, the replay in
+`aura_core.headless`. Both are imported when needed: a wrong flag costs no time, and a replay no web server.
 """
 
 from __future__ import annotations
@@ -12,192 +12,48 @@ import contextlib
 import io
 import json
 import logging
-import math
 import os
 import sys
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import partial
-from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
-from aura_core.alerts.options import add_alert_options, build_alerts
+from aura_core.alerts.options import build_alerts
 from aura_core.deployment import running
 from aura_core.engines.base import EngineError
 from aura_core.logs import log_as_json, log_event
-from aura_core.presets import PRESETS
-from aura_core.profiles import PROFILES, Profile, build_engine, get_profile
+from aura_core.options import build_parser, check, choose_profile
+from aura_core.profiles import Profile, build_engine
 from aura_core.recording import RecordingError
 from aura_core.services import ServiceError
 from aura_core.sources import ReplayError
-from aura_core.sources.script import Ask, load_script, parse_ask
+from aura_core.sources.script import Ask, load_script
 from aura_core.ui import entrance
 
 if TYPE_CHECKING:
     from aura_core.alerts.watcher import Alerts
-
-EXIT_CODES = """\
-exit codes of a headless replay:
-  0    the whole video was replayed (a question after its end is reported as an error line, but is no failure)
-  1    something failed: the video, the script, the checkpoint, a decision, writing the output or the recording
-  2    wrong usage
-  130  interrupted with Ctrl-C
-  141  the reader of the output went away (as in `| head`)
-a recording that is run again ends with 0 only when every decision is the same
-"""
-
-
-class Parser(argparse.ArgumentParser):
-    """Errors are one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        self.exit(2, f"{self.prog}: {message} (see --help)\n")
-
-
-def build_parser() -> Parser:
-    """The command line; every flag that exists does something."""
-    parser = Parser(
-        prog="app.py",
-        description="Serve the page in which AURA watches your camera; or, with --replay, show it a video file.",
-        epilog=EXIT_CODES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-        allow_abbrev=False,
-    )
-    model = parser.add_argument_group("model")
-    model.add_argument("--profile", choices=sorted(PROFILES), default="nano", help="what runs where (default: nano)")
-    model.add_argument("--checkpoint", metavar="PATH", help="another checkpoint than the profile's")
-    model.add_argument(
-        "--silence", choices=("token", "prompt"), help="prompt: a plain Qwen3-VL, only asked for silence"
-    )
-    model.add_argument("--device", help="where a model in this process computes: cpu, cuda, cuda:1 (default: cpu)")
-    model.add_argument("--dtype", choices=("float32", "bfloat16", "float16"), help="its numbers (default: float32)")
-    model.add_argument("--no-speech", action="store_true", help="neither listen nor speak: type and read")
-    servers = parser.add_argument_group(
-        "model servers", "with a URL the server there is used, else --profile aura starts one"
-    )
-    servers.add_argument("--engine-url", metavar="URL", help="an OpenAI-compatible chat server, made for vLLM")
-    servers.add_argument("--engine-model", metavar="NAME", help="what that server calls the model")
-    for part, what in (("asr", "/v1/audio/transcriptions"), ("tts", "/v1/audio/speech")):
-        servers.add_argument(f"--{part}-url", metavar="URL", help=f"a server with {what}")
-        servers.add_argument(f"--{part}-model", metavar="NAME", help="the model on it (default: its first)")
-    servers.add_argument("--asr-server", choices=("vllm", "qwen-asr"), help="what to start (default: vllm)")
-    servers.add_argument("--tts-server", choices=("vllm-omni", "qwen-tts"), help="what to start (default: vllm-omni)")
-    servers.add_argument("--language", metavar="CODE", help="what you speak, such as en or zh (default: found out)")
-    servers.add_argument("--voice", metavar="NAME", help="a voice that the server knows (default: ryan)")
-    servers.add_argument("--voice-sample", metavar="FILE", help="clone the voice of this recording")
-    servers.add_argument("--voice-text", metavar="TEXT", help="what is said in the recording; makes a closer clone")
-    servers.add_argument("--preset", metavar="NAME", help="how the GPUs are shared: " + ", ".join(PRESETS))
-    servers.add_argument("--gpus", metavar="LIST", help="the GPUs to use, such as 0,1 (default: all)")
-    servers.add_argument("--yes", action="store_true", help="fetch what is missing without asking")
-    entrance.add_flags(parser)
-    replay = parser.add_argument_group("replay")
-    replay.add_argument("--replay", type=Path, metavar="VIDEO", help="a video file in place of the camera")
-    replay.add_argument("--headless", action="store_true", help="no page: print what happens, one line an event")
-    replay.add_argument("--json", action="store_true", help="print JSON objects, silent seconds included")
-    replay.add_argument(
-        "--ask",
-        type=_ask,
-        action="append",
-        default=[],
-        metavar="SECONDS:TEXT",
-        help="ask TEXT at SECONDS into the video; may be given more than once. "
-        '"SECONDS standing:TEXT" asks to watch for it from then on',
-    )
-    replay.add_argument(
-        "--script",
-        type=Path,
-        metavar="FILE",
-        help='questions from a file: lines of "SECONDS: text", or JSON [{"t": 3.0, "text": "...", "standing": true}]',
-    )
-    replay.add_argument(
-        "--speed",
-        type=_speed,
-        default="max",
-        metavar="1|max",
-        help="1 is the pace of life, max as fast as the model decides (default: max)",
-    )
-    live = parser.add_argument_group("camera without a browser")
-    live.add_argument(
-        "--camera",
-        metavar="WHERE",
-        help="with --headless or --desktop: rtsp:// or http:// address of a camera, the number of one at this machine, "
-        "or a file that plays one; a login may stand in the address or, unseen by others, as user:password in "
-        "AURA_CAMERA_LOGIN",
-    )
-    live.add_argument("--desktop", action="store_true", help="camera, microphone and loudspeaker of this machine")
-    live.add_argument("--headphones", action="store_true", help="listen also while speaking; needs headphones")
-    live.add_argument("--seconds", type=_above_zero, metavar="S", help="end after so long (default: with Ctrl-C)")
-    add_alert_options(parser)
-    record = parser.add_argument_group("recording", "written down as it happens; it holds what the camera saw")
-    record.add_argument(
-        "--record",
-        type=Path,
-        metavar="PATH",
-        help="a new file with --headless; else a folder, a file for every session",
-    )
-    record.add_argument(
-        "--record-limit",
-        type=_above_zero,
-        default=500.0,
-        metavar="MB",
-        help="largest recording or folder (default: 500)",
-    )
-    record.add_argument(
-        "--record-days", type=_above_zero, default=30.0, metavar="DAYS", help="remove older ones from it (default: 30)"
-    )
-    record.add_argument(
-        "--replay-recording",
-        type=Path,
-        metavar="FILE",
-        help="run a recording again, on its own model or on --checkpoint; show the first decision that differs",
-    )
-    parser.add_argument_group("state", "what was said and asked is kept; pictures are not").add_argument(
-        "--state-dir", type=Path, metavar="DIR", help="go on, after a restart or a crash, with what is kept here"
-    )
-    watched = parser.add_argument_group("operation", "for who keeps it running; none of it holds what was said")
-    watched.add_argument("--log-json", action="store_true", help="log JSON lines, sessions' events included")
-    watched.add_argument("--metrics", action="store_true", help="serve numbers for Prometheus at /metrics")
-    watched.add_argument("--traces", action="store_true", help="an OpenTelemetry span for every chunk's way")
-    return parser
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (default: the process's own); return the exit code."""
     parser = build_parser()
     options = parser.parse_args(arguments)
-    if options.headless and (options.replay is None) == (options.camera is None):
-        parser.error("--headless needs --replay VIDEO or --camera WHERE")
-    if options.headless and options.desktop:
-        parser.error("--headless and --desktop exclude each other")
-    for flag, places in (("camera", "headless desktop"), ("seconds", "camera desktop"), ("headphones", "desktop")):
-        if getattr(options, flag) and not any(getattr(options, place) for place in places.split()):
-            parser.error(f"--{flag} needs --{places.replace(' ', ' or --')}")
-    again = options.replay_recording is not None
-    if again and (options.headless or options.record or options.state_dir):
-        parser.error("--replay-recording goes with neither --headless nor --record nor --state-dir")
-    for flag in ("replay", "ask", "script", "json"):
-        alone = (again and flag == "json") or (options.desktop and flag in ("ask", "script"))
-        if getattr(options, flag) and not options.headless and not alone:
-            parser.error(f"--{flag} needs --headless")
-    if options.headless and (options.metrics or options.traces):
-        parser.error("--metrics and --traces go with the page")
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     if options.log_json:
         log_as_json()
-    one = options.headless or options.desktop
-    if options.record is not None and not one and options.record.exists() and not options.record.is_dir():
-        parser.error(f"{options.record} is not a folder")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
 
     try:
+        check(options)
         profile = choose_profile(options)
         door = entrance.from_flags(options)
         alerts = build_alerts(options)
     except ValueError as error:
         parser.error(str(error))
     try:
-        if again:
+        if options.replay_recording is not None:
             return replay_recording(options)
         if options.headless or options.desktop:
             return headless(profile, options, alerts)
@@ -237,21 +93,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason = f"{error.filename}: {error.strerror}" if error.filename else error.strerror or str(error)
     print(f"{parser.prog}: {reason}", file=sys.stderr)
     return 1
-
-
-def choose_profile(options: argparse.Namespace) -> Profile:
-    """The profile with the flags' changes. Raises ValueError for values that cannot work."""
-    flags = {name: getattr(options, name) for name in (
-        "checkpoint", "silence", "device", "dtype", "engine_url", "asr_url", "asr_model", "asr_server", "tts_url",
-        "tts_model", "tts_server", "language", "voice", "voice_sample", "voice_text", "preset", "gpus",
-    )}  # fmt: skip
-    flags["model"] = options.engine_model
-    for part in ("engine", "asr", "tts"):
-        if flags[f"{part}_url"] is not None:
-            flags[part] = "openai"
-    if options.no_speech or options.headless:  # it is asked and answers in writing
-        flags |= {"asr": "none", "tts": "none"}
-    return get_profile(options.profile).override(**flags)
 
 
 def started(profile: Profile, options: argparse.Namespace) -> AbstractContextManager[Profile]:
@@ -334,27 +175,6 @@ def replay_recording(options: argparse.Namespace) -> int:
     lines = [json.dumps(report.as_json(), ensure_ascii=False)] if options.json else report.lines()
     print("\n".join(lines), file=out, flush=True)
     return 0 if report.same else 1
-
-
-def _ask(text: str) -> Ask:
-    try:
-        return parse_ask(text)
-    except ValueError as error:
-        raise argparse.ArgumentTypeError(str(error)) from error
-
-
-def _speed(text: str) -> float | None:
-    return None if text == "max" else _above_zero(text, "max or a number above 0")
-
-
-def _above_zero(text: str, wanted: str = "a number above 0") -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        value = math.nan
-    if not 0 < value < math.inf:
-        raise argparse.ArgumentTypeError(f"expected {wanted}, not {text!r}")
-    return value
 
 
 def _bytes(megabytes: float) -> int:

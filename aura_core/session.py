@@ -20,7 +20,8 @@ from typing import Self
 import numpy as np
 
 from aura_core import events
-from aura_core.chunks import TOLERANCE, Chunk, Chunker
+from aura_core.backlog import Backlog, Waiting
+from aura_core.chunks import Chunk, Chunker
 from aura_core.context import SYSTEM_PROMPT, Context
 from aura_core.decision import Decision, one_line, stop
 from aura_core.engines.base import EngineSession
@@ -57,15 +58,6 @@ class SessionConfig:
     """Let the engine compute the prompt after the next cut while it has nothing else to do."""
 
 
-@dataclass(eq=False)
-class Waiting:
-    """A chunk on its way to a decision."""
-
-    chunk: Chunk
-    asked: Asked | None = None
-    skip: bool = False
-
-
 class Session:
     """One viewer's stream. Use it as `async with Session(...) as session:`; all methods in that loop's thread.
 
@@ -93,8 +85,7 @@ class Session:
         self._last_frame = 0.0
         self._count = 0
         self._pending: deque[Asked] = deque()  # questions that wait for a chunk
-        self._queue: deque[Waiting] = deque()  # bounded by skipping: what is skipped takes no time
-        self._newest: Waiting | None = None
+        self._backlog = Backlog(config.max_waiting, config.max_questions)
         self._answering: Asked | None = None
         self._wake = asyncio.Event()
         self._settled = asyncio.Event()
@@ -122,7 +113,7 @@ class Session:
 
     def state(self) -> SessionState:
         """What a later session can go on from; see `restore`."""
-        waiting = [self._answering, *(item.asked for item in self._queue), *self._pending]
+        waiting = [self._answering, *self._backlog.questions(), *self._pending]
         return SessionState.of(self._now, self._count, self.context.texts(), self.requests, waiting)
 
     def restore(self, state: SessionState) -> None:
@@ -184,10 +175,7 @@ class Session:
             self._watch(t, asked)
         for chunk in self._chunker.advance(t):
             self._put(chunk)
-        newest = self._newest
-        free = newest is not None and newest in self._queue and newest.asked is None
-        if newest is not None and free and abs(newest.chunk.end - t) <= TOLERANCE:
-            newest.asked = asked
+        if self._backlog.join(asked, t):
             return asked.id
         self._pending.append(asked)
         if self.config.early_close and (chunk := self._chunker.close_early(t)) is not None:
@@ -243,7 +231,7 @@ class Session:
         if self._worker is not None:
             if drain:
                 step = self.config.step_timeout + self.config.abort_timeout
-                await asyncio.wait({self._worker}, timeout=step * (len(self._queue) + 2))
+                await asyncio.wait({self._worker}, timeout=step * (len(self._backlog) + 2))
             await stop(self._worker, 2 * self.config.abort_timeout)
             self._worker = None  # with its traceback it would hold this session, and its pictures, in a circle
         closing = asyncio.create_task(self._engine.close(), name="engine close")
@@ -257,33 +245,24 @@ class Session:
     # The queue
 
     def _put(self, chunk: Chunk) -> None:
-        """Queue a closed chunk, with the oldest question that waits for one; skip what is too much."""
-        self._newest = Waiting(chunk, self._pending.popleft() if self._pending else None)
-        self._queue.append(self._newest)
-        waiting = [item for item in self._queue if not item.skip]
-        plain = [item for item in waiting[:-1] if item.asked is None]
-        for item in plain[: max(0, len(waiting) - self.config.max_waiting)]:
-            item.skip = True
-        questions = [item for item in waiting if item.asked is not None]
-        for item in questions[: max(0, len(questions) - self.config.max_questions)]:
-            item.skip = True
+        """Queue a closed chunk, with the oldest question that waits for one."""
+        self._backlog.put(chunk, self._pending.popleft() if self._pending else None)
         self._settled.clear()
         self._wake.set()
 
     async def _run(self) -> None:
         try:
             while True:
-                while self._queue:
-                    item = self._queue.popleft()
+                while self._backlog:
+                    item = self._backlog.take()
                     await self._take_turn(item)
-                    behind = item.skip or any(other.skip for other in self._queue)
-                    self._show(item.chunk.end, "behind" if behind else "watching")
+                    self._show(item.chunk.end, "behind" if item.skip or self._backlog.skips else "watching")
                     await asyncio.sleep(0)  # skipped chunks await nothing; let the others in the loop have a turn
                 if self._closing:
                     return
                 self._wake.clear()
                 await self._prewarm()
-                if not self._queue:
+                if not self._backlog:
                     self._rest()
                     await self._wake.wait()  # no time-out: a stream may stand still; close() wakes it
         except Exception as error:

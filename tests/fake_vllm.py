@@ -28,7 +28,9 @@ class FakeVllm:
 
     script: Callable[[str, dict[str, Any]], Sequence[str]] = lambda uid, body: ["<|silent|>"]
     faults: deque[str] = field(default_factory=deque)
-    """One for each chat request to come: "" none, a status, or the name of what goes wrong in the stream."""
+    """One for each decision to come: "" none, a status, or the name of what goes wrong in the stream."""
+    prewarm_faults: deque[str] = field(default_factory=deque)
+    """The same for prewarming, which comes when nothing else is to do: it takes no fault from a decision."""
     capacity: int = 1000
     """Items that are kept."""
     null_fails: bool = False
@@ -70,6 +72,14 @@ class FakeVllm:
         class Server(ThreadingHTTPServer):
             daemon_threads = True
             request_queue_size = 64
+
+            def process_request(self, request: Any, client_address: Any) -> None:
+                fake._sockets.add(request)  # before its thread begins, which may take a while: `stop` misses none
+                super().process_request(request, client_address)
+
+            def shutdown_request(self, request: Any) -> None:
+                fake._sockets.discard(request)
+                super().shutdown_request(request)
 
             def handle_error(self, request: Any, client_address: Any) -> None:
                 """Clients that go away are what these tests are about."""
@@ -158,14 +168,6 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
     server_of: FakeVllm
 
-    def setup(self) -> None:
-        super().setup()
-        self.server_of._sockets.add(self.connection)
-
-    def finish(self) -> None:
-        self.server_of._sockets.discard(self.connection)
-        super().finish()
-
     def log_message(self, format: str, *args: object) -> None:
         """Quiet."""
 
@@ -178,7 +180,8 @@ class _Handler(BaseHTTPRequestHandler):
             token = IDS.get(body["prompt"])
             self._json(200 if fake.ids else 404, {"tokens": [token] if token else [3, 4, 5], "count": 1})
             return
-        fault = fake.faults.popleft() if fake.faults else ""
+        faults = fake.faults if body.get("add_generation_prompt", True) else fake.prewarm_faults
+        fault = faults.popleft() if faults else ""
         with fake.changed:
             fake.bodies.append(body)
             status, error = (int(fault), "out of order") if fault.isdigit() else fake.take(body)

@@ -29,8 +29,9 @@ class Ears:
 class Recognizer:
     """Says what it is told to, when it is told to; counts."""
 
-    def __init__(self, *transcripts: Transcript | Exception) -> None:
+    def __init__(self, *transcripts: Transcript | Exception, moved: asyncio.Event | None = None) -> None:
         self.transcripts = list(transcripts)
+        self.moved = moved or asyncio.Event()
         self.open = asyncio.Event()
         self.open.set()
         self.calls = 0
@@ -38,6 +39,7 @@ class Recognizer:
 
     async def transcribe(self, pcm: np.ndarray) -> Transcript:
         self.calls += 1
+        self.moved.set()
         try:
             await self.open.wait()
         except asyncio.CancelledError:
@@ -97,7 +99,8 @@ class Stage:
         self, *transcripts: Transcript | Exception, config: VoiceConfig | None = None, reports: bool = False
     ) -> None:
         self.moved = asyncio.Event()
-        self.session, self.asr, self.tts = Session(self.moved), Recognizer(*transcripts), Synthesizer(self.moved)
+        self.session, self.tts = Session(self.moved), Synthesizer(self.moved)
+        self.asr = Recognizer(*transcripts, moved=self.moved)
         self.plays_at_once = False
         self.played: list[AudioPiece] = []
         self.queue: list[AudioPiece] = []  # the player's: not heard yet

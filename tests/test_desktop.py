@@ -23,7 +23,7 @@ from aura_core.sources.webcam import Webcam, open_camera
 from aura_core.speech.asr import Transcript
 from aura_core.speech.playback import AudioPiece
 from tests.browser import ANSWER, ScriptedEngine
-from tests.command_line import app
+from tests.command_line import TIMEOUT, app
 from tests.stage import YES, Session
 from tests.test_camera import Film
 from tests.video_files import gray, write_video
@@ -105,8 +105,8 @@ async def test_typed_questions_are_answered_and_printed(clip: Path) -> None:
 
 
 async def test_a_reply_is_played_and_reported_to_the_sample() -> None:
-    told: list[tuple[float, int]] = []
-    player = Player(lambda ms, generation: told.append((ms, generation)))
+    told: asyncio.Queue[tuple[float, int]] = asyncio.Queue()
+    player = Player(lambda ms, generation: told.put_nowait((ms, generation)))
     player.play(AudioPiece(1, np.arange(1, 6, dtype=np.int16), 1000, "a"))
     player.play(AudioPiece(1, np.arange(6, 9, dtype=np.int16), 1000, "b"))
     assert player.pull(3).tolist() == [1, 2, 3]
@@ -116,8 +116,9 @@ async def test_a_reply_is_played_and_reported_to_the_sample() -> None:
     player.play(AudioPiece(2, np.ones(100, np.int16), 1000, "c"))
     player.clear()
     assert player.pull(2).tolist() == [0, 0]
-    await asyncio.sleep(0)
-    assert told == [(3.0, 1), (2.0, 1), (2.0, 1), (1.0, 1)]
+    async with asyncio.timeout(TIMEOUT):
+        assert [await told.get() for _ in range(4)] == [(3.0, 1), (2.0, 1), (2.0, 1), (1.0, 1)]
+    assert told.empty()
 
 
 @pytest.mark.parametrize("headphones", [False, True])

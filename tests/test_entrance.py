@@ -22,7 +22,7 @@ from fastapi.testclient import TestClient
 from starlette.routing import BaseRoute, Mount, Route, WebSocketRoute
 from starlette.websockets import WebSocketDisconnect
 
-import app as command
+from aura_core.options import build_parser
 from aura_core.sources.ice import parse_ice
 from aura_core.ui import entrance as entrance_module
 from aura_core.ui import guard
@@ -36,7 +36,7 @@ CREDENTIALS = Credentials(*RIGHT)
 
 
 def entrance_of(*flags: str) -> Entrance:
-    return entrance_module.from_flags(command.build_parser().parse_args(flags))
+    return entrance_module.from_flags(build_parser().parse_args(flags))
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,13 @@ Here: engine, disk, slowness and sleep, of `app.py` in a process of its own; see
 import contextlib
 import json
 import os
+import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,7 +22,7 @@ import pytest
 
 from aura_core.state import SessionState
 from aura_core.state_folder import SUFFIX
-from tests.command_line import ROOT, TIMEOUT, environment
+from tests.command_line import ROOT, TIMEOUT, environment, wait_for
 from tests.fake_vllm import FakeVllm
 from tests.impatient import PATIENCE
 from tests.video_files import gray, write_video
@@ -29,6 +32,7 @@ pytestmark = pytest.mark.skipif(
 )
 
 STANDING = "Tell me every time it rains."
+ANSWER = ["A ", "cup.", "<|im_end|>"]
 FAULTS = ("stalls", "dies", "nonsense")
 
 
@@ -51,32 +55,47 @@ class Weather:
         if texts[-1] == STANDING:
             return ["Okay, I will ", "tell you.", "<|im_end|>"]
         if texts[-1].endswith("?"):
-            return ["A ", "cup.", "<|im_end|>"]
+            return ANSWER
         return ["It ", "rains.", "<|im_end|>"] if self.raining and STANDING in texts else ["<|silent|>"]
 
 
 class Program:
-    """`app.py --headless --json` with little patience, its lines one by one."""
+    """`app.py --headless --json` with little patience, its lines one by one; no wait for it is without an end."""
 
     def __init__(self, video: Path, server: FakeVllm, *arguments: object, speed: float = 8) -> None:
         command = [
             sys.executable, "-m", "tests.impatient", "--replay", video, "--headless", "--json", "--speed", speed,
             "--engine-url", server.url, *arguments,
         ]  # fmt: skip
+        self._errors = tempfile.TemporaryFile("w+")  # noqa: SIM115
         self.process = subprocess.Popen(
-            list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1, cwd=ROOT,
+            list(map(str, command)), stdout=subprocess.PIPE, stderr=self._errors, text=True, bufsize=1, cwd=ROOT,
             env=environment(),
         )  # fmt: skip
         self.lines: list[dict[str, Any]] = []
+        self._coming: queue.SimpleQueue[str | None] = queue.SimpleQueue()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            self._coming.put(line)
+        self._coming.put(None)
 
     def until(self, done: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
         """Read on until a line is as wanted."""
-        assert self.process.stdout is not None
-        for line in self.process.stdout:
+        deadline = time.monotonic() + TIMEOUT
+        while True:
+            try:
+                line = self._coming.get(timeout=max(0.0, deadline - time.monotonic()))
+            except queue.Empty:
+                raise AssertionError(f"it did not happen: {self.lines[-3:]}") from None
+            if line is None:
+                raise AssertionError(f"the program ended: {self.lines[-3:]}")
             self.lines.append(json.loads(line))
             if done(self.lines[-1]):
                 return self.lines[-1]
-        raise AssertionError(f"the program ended: {self.lines[-3:]}")
 
     def until_type(self, type: str, **values: object) -> dict[str, Any]:
         return self.until(lambda line: line["type"] == type and values.items() <= line.items())
@@ -86,12 +105,27 @@ class Program:
         self.until_type("question")
         self.until(lambda line: line["type"] in ("silent", "reply") and self.lines[-2]["type"] != "error")
 
+    def ended(self) -> str:
+        """Wait for its end; what it had to complain of."""
+        self.process.wait(TIMEOUT)
+        self._errors.seek(0)
+        return self._errors.read()
+
     def end(self) -> str:
         """Ctrl-C; what it had to complain of."""
         self.process.send_signal(signal.SIGINT)
-        _, complaint = self.process.communicate(timeout=TIMEOUT)
+        complaint = self.ended()
         assert self.process.returncode in (0, 1, 130)
         return complaint
+
+    def kill(self) -> None:
+        """End it, whatever it does."""
+        self.process.kill()
+        self.process.wait(TIMEOUT)
+        self._reader.join(TIMEOUT)
+        for file in (self.process.stdout, self._errors):
+            if file is not None:
+                file.close()
 
 
 @contextlib.contextmanager
@@ -100,8 +134,7 @@ def program(*arguments: object, **options: Any) -> Iterator[Program]:
     try:
         yield running
     finally:
-        running.process.kill()
-        running.process.communicate()
+        running.kill()
 
 
 def fall_ill(server: FakeVllm, how: str) -> None:
@@ -142,8 +175,10 @@ def test_engine_returns(video: Path, tmp_path: Path) -> None:
             running.end()
         server.stop()
         with program(video, server, "--state-dir", tmp_path) as running:
-            out, complaint = running.process.communicate(timeout=TIMEOUT)
-            assert (running.process.returncode, out, len(complaint.splitlines())) == (1, "", 1)
+            complaint = running.ended()
+            assert (running.process.returncode, len(complaint.splitlines())) == (1, 1)
+            with pytest.raises(AssertionError, match=r"the program ended: \[\]"):
+                running.until(lambda line: True)
         server.start()
         weather.raining = True
         with program(video, server, "--state-dir", tmp_path) as running:
@@ -162,9 +197,9 @@ def test_a_model_slower_than_the_stream_for_a_minute(video: Path) -> None:
 
     with FakeVllm(late) as server, program(video, server, "--ask", f"0.6 standing:{STANDING}", speed=16) as running:
         running.ready()
+        running.until_type("skipped")
         running.until(lambda line: line["t"] > 60)
-        assert any(line["type"] == "skipped" for line in running.lines)
-        assert sum(line["type"] in ("silent", "reply") for line in running.lines) > 3
+        running.until(lambda _: sum(line["type"] in ("silent", "reply") for line in running.lines) > 3)
         quick.set()
         weather.raining = True
         assert running.until_type("reply")["request"] == "q1"
@@ -178,7 +213,7 @@ def test_the_machine_sleeps(video: Path) -> None:
     with FakeVllm(weather) as server, program(video, server, "--ask", f"0.6 standing:{STANDING}") as running:
         running.ready()
         running.process.send_signal(signal.SIGSTOP)
-        os.waitid(os.P_PID, running.process.pid, os.WSTOPPED | os.WNOWAIT)
+        wait_for(lambda: os.waitid(os.P_PID, running.process.pid, os.WSTOPPED | os.WNOWAIT | os.WNOHANG))
         threading.Event().wait(1.5 * PATIENCE)  # time is what passes here
         running.process.send_signal(signal.SIGCONT)
         weather.raining = True
@@ -199,7 +234,14 @@ def spoil(folder: Path, fault: str) -> Callable[[], None]:
         folder.rename(away)
         return lambda: away.rename(folder) and None
     part = folder / f"headless{SUFFIX}.part"
-    os.mkfifo(part)  # who opens it to write waits for a reader that does not come
+
+    def stall() -> bool:
+        with contextlib.suppress(FileExistsError):  # something is just being written
+            os.mkfifo(part)  # who opens it to write waits for a reader that does not come
+            return True
+        return False
+
+    wait_for(stall)
 
     def well() -> None:
         reader = os.open(part, os.O_RDONLY | os.O_NONBLOCK)
@@ -211,16 +253,23 @@ def spoil(folder: Path, fault: str) -> Callable[[], None]:
 
 @pytest.mark.parametrize("fault", ["stalls", "dies"])
 def test_disk(fault: str, video: Path, tmp_path: Path) -> None:
-    weather, folder = Weather(), tmp_path / "kept"
+    weather, folder, made_well = Weather(), tmp_path / "kept", []
+
+    def spoiling(uid: str, body: Mapping[str, Any]) -> Sequence[str]:
+        """The disk falls ill within the first answer, so that there is something to write on it."""
+        answer = weather(uid, body)
+        if answer == ANSWER and not made_well:
+            made_well.append(spoil(folder, fault))
+        return answer
+
     asks = ("--ask", f"0.6 standing:{STANDING}", "--ask", "12:What is it?", "--ask", "16:And now?")
-    with FakeVllm(weather) as server, program(video, server, "--state-dir", folder, *asks) as running:
-        running.ready()
-        well = spoil(folder, fault)
+    with FakeVllm(spoiling) as server, program(video, server, "--state-dir", folder, *asks) as running:
         running.until(lambda line: line["text"] == "A cup.")
-        if fault == "dies" and not any("not kept" in line["text"] for line in running.lines):
-            running.until(lambda line: "not kept for a restart" in line["text"])
+        if fault == "dies":
+            running.until(lambda _: any("not kept for a restart" in line["text"] for line in running.lines))
+        (well,) = made_well
         well()
-        running.until(lambda line: line["t"] > 17)
+        running.until(lambda _: sum(line["text"] == "A cup." for line in running.lines) >= 2)
         weather.raining = True
         assert running.until_type("reply")["request"] == "q1"
         running.end()

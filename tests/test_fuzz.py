@@ -23,6 +23,7 @@ from aura_core.sources import ReplayError
 from aura_core.sources.address import Address
 from aura_core.sources.script import load_script, parse_ask
 from aura_core.sources.video import Video
+from tests.outlet import FakeOutlet
 from tests.scripted import PICTURE, Journal, ScriptedEngine, idle, opened
 from tests.video_files import gray, write_video
 
@@ -178,7 +179,6 @@ async def test_messages_of_a_page(messages: list[str | bytes]) -> None:
     from aura_core.sources import wire
     from aura_core.ui.visit import Assistant, Visit
     from tests.browser import ScriptedEngine as Scripted
-    from tests.test_page import FakeOutlet
 
     outlet = FakeOutlet()
     visit = Visit(Assistant(Scripted()), outlet)

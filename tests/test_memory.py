@@ -19,6 +19,7 @@ from aura_core.session import Session, SessionConfig
 from aura_core.state_folder import StateFolder
 from aura_core.ui.kept import Kept
 from aura_core.ui.visit import Assistant, Visit
+from tests.outlet import FakeOutlet
 from tests.scripted import Journal, idle
 
 PICTURE = np.zeros((4, 4, 3), np.uint8)
@@ -61,23 +62,15 @@ class Watcher:
     async def close(self) -> None: ...
 
 
-class Page:
-    """An outlet to nowhere."""
-
-    def send(self, message: Any) -> None: ...
-
-    def play(self, *sound: object) -> None: ...
-
-    def silence(self) -> None: ...
-
-
 @pytest.mark.parametrize("kept", [False, True])
 @pytest.mark.parametrize("recorded", [False, True])
 async def test_a_visit_leaves_no_picture(tmp_path: Path, kept: bool, recorded: bool) -> None:
-    engine = Watcher({1: ["A cup."], 10: ["A ", asyncio.Event()]})
+    quiet: dict[int, Sequence[Any]] = {1: ["A cup."]}
+    engine = Watcher(quiet)
     recordings = Recordings(tmp_path / "recordings") if recorded else None
     assistant, now = Assistant(engine, kept=Kept(recordings), states=StateFolder(tmp_path) if kept else None), 0.0
-    visit = Visit(assistant, Page(), lambda: now)
+    outlet = FakeOutlet()
+    visit = Visit(assistant, outlet, lambda: now)
     for _ in range(2):
         await visit.message({"type": "watch", "demo": None, "session": "a"})
         for _ in range(20):
@@ -85,9 +78,12 @@ async def test_a_visit_leaves_no_picture(tmp_path: Path, kept: bool, recorded: b
             visit.picture(visit.now or 0.0, PICTURE)
             await visit.idle()
         assert len(engine.shown) > 8
+        outlet.sent.clear()
+        engine.script = dict.fromkeys(range(20), ("A ", asyncio.Event()))  # whichever chunk the question comes with
         await visit.message({"type": "ask", "text": "What is it?"})
-        await asyncio.sleep(0)
+        await outlet.until("delta")
         await visit.message({"type": "hush"})
+        engine.script = quiet
     await visit.close()
     assert len(engine.shown) == 0
 

@@ -286,7 +286,7 @@ async def test_a_connection_that_breaks_before_an_answer_is_tried_once_more(serv
 
 
 async def test_prewarming_gives_way(server: FakeVllm) -> None:
-    server.faults.append("stall")
+    server.prewarm_faults.append("stall")
     async with connected(server) as engine:
         session = engine.open()
         warming = asyncio.create_task(session.prewarm(conversation(3)[:-1]))
@@ -295,7 +295,7 @@ async def test_prewarming_gives_way(server: FakeVllm) -> None:
         await asyncio.wait_for(warming, LIMIT)
         await asyncio.to_thread(server.wait, lambda: server.aborted == [0])
         # cancelled from outside, as a session does it
-        server.faults.append("stall")
+        server.prewarm_faults.append("stall")
         warming = asyncio.create_task(session.prewarm(conversation(4)[:-1]))
         await asyncio.to_thread(server.wait, lambda: len(server.bodies) == 3)
         warming.cancel()
@@ -316,7 +316,7 @@ async def test_prewarming_is_seen_and_not_repeated(server: FakeVllm) -> None:
         await say(session, [*ahead, Message("user", "", chunk(4))], stats)
         assert stats.prewarmed
         assert stats.cached_tokens == MESSAGE * 5
-        server.faults.append("503")
+        server.prewarm_faults.append("503")
         with pytest.raises(EngineError, match="503"):
             await session.prewarm(messages[:3])
 

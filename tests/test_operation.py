@@ -17,6 +17,7 @@ from aura_core.spans import ChunkSpans
 from aura_core.ui.visit import Assistant, Visit
 from tests.command_line import COMMAND, ROOT, TIMEOUT, environment
 from tests.fake_vllm import FakeVllm
+from tests.outlet import FakeOutlet
 from tests.recorded import Actor, picture
 from tests.video_files import gray, write_video
 
@@ -159,17 +160,9 @@ def test_a_reply_waits_for_its_sound_until_the_next_decision(spoken: bool) -> No
     assert all(span.ended > 0 for span in tracer)
 
 
-class Page:
-    def send(self, message: Any) -> None: ...
-
-    def play(self, *sound: object) -> None: ...
-
-    def silence(self) -> None: ...
-
-
 async def test_a_visit_tells_all_of_them() -> None:
     tracer, metrics, now = Tracer(), Metrics(), 0.0
-    visit = Visit(Assistant(Actor({1: ["A cup."]}), listeners=[metrics], tracer=tracer), Page(), lambda: now)
+    visit = Visit(Assistant(Actor({1: ["A cup."]}), listeners=[metrics], tracer=tracer), FakeOutlet(), lambda: now)
     await visit.message({"type": "watch", "demo": None})
     for tick in range(8):
         now += 0.5

@@ -13,6 +13,7 @@ from aura_core.recording.format import Reader
 from aura_core.ui.kept import Kept
 from aura_core.ui.visit import Assistant, Visit
 from tests.command_line import ROOT, TIMEOUT, app, environment, events, start
+from tests.outlet import FakeOutlet
 from tests.recorded import Actor, again, picture
 from tests.video_files import corners, gray, write_video
 
@@ -129,22 +130,8 @@ def test_bad_usage_is_one_line(arguments: tuple[str, ...], complaint: str) -> No
     assert len(done.stderr.splitlines()) == 1
 
 
-class Page:
-    """An outlet that keeps what it is sent."""
-
-    def __init__(self) -> None:
-        self.sent: list[dict] = []
-
-    def send(self, message: dict) -> None:
-        self.sent.append(message)
-
-    def play(self, *sound: object) -> None: ...
-
-    def silence(self) -> None: ...
-
-
 async def test_a_visit_is_recorded_and_says_so(tmp_path: Path) -> None:
-    page, clock = Page(), iter(range(10000))
+    page, clock = FakeOutlet(), iter(range(10000))
     assistant = Assistant(Actor({1: ["Hello."]}), kept=Kept(Recordings(tmp_path / "new")))
     visit = Visit(assistant, page, lambda: next(clock) / 100)
     await visit.message({"type": "watch", "demo": None})
@@ -161,7 +148,7 @@ async def test_a_visit_is_recorded_and_says_so(tmp_path: Path) -> None:
 
 async def test_a_visit_goes_on_when_it_cannot_be_recorded(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
-    page = Page()
+    page = FakeOutlet()
     visit = Visit(Assistant(Actor({}), kept=Kept(Recordings(tmp_path / "file"))), page)
     await visit.message({"type": "watch", "demo": None})
     (error,) = (message["text"] for message in page.sent if message["type"] == "error")

@@ -84,7 +84,7 @@ def test_a_checkpoint_that_brings_code_does_not_run_it(untrained: Path, tmp_path
 
 
 def test_help_and_profiles_show_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:
-    from app import build_parser
+    from aura_core.options import build_parser
     from aura_core.profiles import PROFILES
 
     for name in ("AURA_API_KEY", "AURA_WEBHOOK_SECRET", "AURA_MQTT_LOGIN", "AURA_CAMERA_LOGIN"):

@@ -117,9 +117,19 @@ def alive(pid: int) -> bool:
 
 
 async def gone(pid: int) -> None:
-    async with asyncio.timeout(30):
-        while alive(pid):  # noqa: ASYNC110  (the end of a process that is not ours is no event)
-            await asyncio.sleep(0)
+    """Wait for the end of a process, which need not be our child."""
+    try:
+        handle = os.pidfd_open(pid)
+    except ProcessLookupError:
+        return
+    loop, ended = asyncio.get_running_loop(), asyncio.Event()
+    loop.add_reader(handle, ended.set)
+    try:
+        async with asyncio.timeout(30):
+            await ended.wait()
+    finally:
+        loop.remove_reader(handle)
+        os.close(handle)
 
 
 async def test_each_starts_when_the_one_before_is_well(theater: Make):

@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -12,8 +11,9 @@ import pytest
 from aura_core.prompt import SILENT
 from aura_core.state_folder import SUFFIX, StateFolder
 from aura_core.ui.visit import Assistant, Visit
-from tests.command_line import TIMEOUT, app, events, start
+from tests.command_line import TIMEOUT, app, events, start, wait_for
 from tests.fake_vllm import FakeVllm
+from tests.outlet import FakeOutlet
 from tests.recorded import Actor, picture
 from tests.video_files import gray, write_video
 
@@ -55,8 +55,7 @@ def test_killed_within_a_reply_it_goes_on_with_what_it_was_asked(video: Path, tm
         count = len(server.bodies)
         with start(*command, "--ask", "1.2:What is it?") as process:
             server.wait(lambda: any(said(body)[-1] == "What is it?" for body in server.bodies[count:]))
-            while "What is it?" not in file.read_text():  # the test's own time-out bounds it
-                time.sleep(0.01)
+            wait_for(lambda: "What is it?" in file.read_text())
             process.kill()
             assert process.wait(TIMEOUT) < 0
 
@@ -93,23 +92,9 @@ def test_a_folder_that_is_none_is_one_line(video: Path) -> None:
     assert done.stderr == f"app.py: {video}: File exists\n"
 
 
-class Page:
-    """An outlet that keeps what it is sent."""
-
-    def __init__(self) -> None:
-        self.sent: list[dict] = []
-
-    def send(self, message: dict) -> None:
-        self.sent.append(message)
-
-    def play(self, *sound: object) -> None: ...
-
-    def silence(self) -> None: ...
-
-
 async def visit(states: StateFolder, *messages: dict[str, Any]) -> list[str]:
     """What a page is told that sends these messages and leaves; types, and the texts of requests."""
-    page = Page()
+    page = FakeOutlet()
     visit = Visit(Assistant(Actor({}), states=states), page)
     for message in messages:
         await visit.message(message)

@@ -50,11 +50,9 @@ async def test_recognition_starts_at_the_pause_and_is_dropped_when_speech_goes_o
     s = stage(YES)
     s.asr.open.clear()
     s.microphone((SPEECH, 20), (QUIET, 8))
-    await asyncio.sleep(0)
-    assert s.asr.calls == 1
+    await s.until(lambda: s.asr.calls == 1)
     s.microphone((SPEECH, 20), (QUIET, 8))
-    await asyncio.sleep(0)
-    assert s.asr.calls == 2
+    await s.until(lambda: s.asr.calls == 2)
     s.microphone((QUIET, 20))
     s.asr.open.set()
     await s.settle()

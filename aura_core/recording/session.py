@@ -14,10 +14,11 @@ from typing import Any
 import numpy as np
 
 from aura_core import events
+from aura_core.backlog import Waiting
 from aura_core.chunks import Chunk, Chunker
 from aura_core.engines.base import EngineSession
 from aura_core.recording.writer import Recorder
-from aura_core.session import Session, SessionConfig, Waiting
+from aura_core.session import Session, SessionConfig
 from aura_core.state import SessionState
 from aura_core.state_folder import Keeper
 from aura_core.typed_json import dump

@@ -14,13 +14,14 @@ from contextlib import aclosing
 import numpy as np
 
 from aura_core import events
+from aura_core.backlog import Waiting
 from aura_core.chunks import Chunk, Chunker
 from aura_core.context import Message
 from aura_core.decision import one_line, stop
 from aura_core.engines.base import EngineError, EngineSession, StepStats, TunableSession
 from aura_core.prompt import SILENT, is_silence
 from aura_core.recording.format import Decided
-from aura_core.session import Session, SessionConfig, Waiting
+from aura_core.session import Session, SessionConfig
 
 
 class Actor:
