@@ -30,11 +30,13 @@ from aura_core.profiles import PROFILES, Profile, build_engine, get_profile
 from aura_core.recording import RecordingError
 from aura_core.services import ServiceError
 from aura_core.sources import ReplayError
+from aura_core.sources.address import LOGIN
 from aura_core.sources.script import Ask, load_script, parse_ask
 from aura_core.ui import entrance
 
 if TYPE_CHECKING:
     from aura_core.alerts.watcher import Alerts
+    from aura_core.sources.named import NamedCamera
 
 EXIT_CODES = """\
 exit codes of a headless replay:
@@ -116,13 +118,16 @@ def build_parser() -> Parser:
         metavar="1|max",
         help="1 is the pace of life, max as fast as the model decides (default: max)",
     )
-    live = parser.add_argument_group("camera without a browser")
+    live = parser.add_argument_group("camera of this machine or its network")
     live.add_argument(
         "--camera",
-        metavar="WHERE",
-        help="with --headless or --desktop: rtsp:// or http:// address of a camera, the number of one at this machine, "
-        "or a file that plays one; a login may stand in the address or, unseen by others, as user:password in "
-        "AURA_CAMERA_LOGIN",
+        type=_camera,
+        action="append",
+        default=[],
+        metavar="[NAME=]WHERE",
+        help="rtsp:// or http:// address of a camera, the number of one at this machine, or a file that plays one; a "
+        "login may stand in the address or, unseen by others, as user:password in AURA_CAMERA_LOGIN. Everybody who may "
+        "open the page can watch it there; for the page it may be given more than once",
     )
     live.add_argument("--desktop", action="store_true", help="camera, microphone and loudspeaker of this machine")
     live.add_argument("--headphones", action="store_true", help="listen also while speaking; needs headphones")
@@ -165,16 +170,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line `arguments` (default: the process's own); return the exit code."""
     parser = build_parser()
     options = parser.parse_args(arguments)
-    if options.headless and (options.replay is None) == (options.camera is None):
+    one = options.headless or options.desktop
+    if options.headless and (options.replay is None) == (not options.camera):
         parser.error("--headless needs --replay VIDEO or --camera WHERE")
+    if one and len(options.camera) > 1:
+        parser.error("--headless and --desktop watch one --camera")
+    if len({camera.name for camera in options.camera}) < len(options.camera):
+        parser.error("two cameras have the same name; say --camera NAME=WHERE")
     if options.headless and options.desktop:
         parser.error("--headless and --desktop exclude each other")
-    for flag, places in (("camera", "headless desktop"), ("seconds", "camera desktop"), ("headphones", "desktop")):
-        if getattr(options, flag) and not any(getattr(options, place) for place in places.split()):
-            parser.error(f"--{flag} needs --{places.replace(' ', ' or --')}")
+    if options.seconds and not (one and options.replay is None):
+        parser.error("--seconds needs --desktop, or --headless with --camera")
+    if options.headphones and not options.desktop:
+        parser.error("--headphones needs --desktop")
     again = options.replay_recording is not None
-    if again and (options.headless or options.record or options.state_dir):
-        parser.error("--replay-recording goes with neither --headless nor --record nor --state-dir")
+    if again and (options.headless or options.record or options.state_dir or options.camera):
+        parser.error("--replay-recording goes with neither --headless nor --record nor --state-dir nor --camera")
     for flag in ("replay", "ask", "script", "json"):
         alone = (again and flag == "json") or (options.desktop and flag in ("ask", "script"))
         if getattr(options, flag) and not options.headless and not alone:
@@ -184,7 +195,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s %(name)s: %(message)s", stream=sys.stderr)
     if options.log_json:
         log_as_json()
-    one = options.headless or options.desktop
     if options.record is not None and not one and options.record.exists() and not options.record.is_dir():
         parser.error(f"{options.record} is not a folder")
     os.environ.setdefault("TRANSFORMERS_VERBOSITY", "error")
@@ -204,6 +214,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from aura_core.metrics import Metrics
         from aura_core.spans import tracer
         from aura_core.state_folder import StateFolder
+        from aura_core.ui.cameras import SharedCamera
         from aura_core.ui.page import serve
 
         recordings = None
@@ -220,6 +231,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             listeners=[*([Metrics()] if options.metrics else []), *([log_event] if options.log_json else [])],
             tracer=tracer() if options.traces else None,
             alerts=alerts,
+            cameras=[SharedCamera(camera, os.environ.get(LOGIN)) for camera in options.camera],
         )
         return 0
     except KeyboardInterrupt:
@@ -263,9 +275,7 @@ def headless(profile: Profile, options: argparse.Namespace, alerts: Alerts | Non
     """One session without a page: a replay, a camera, a desktop. All that the user gave is looked at before the model
     is loaded."""
     from aura_core.headless import Company, Printer, run_camera, run_headless
-    from aura_core.sources.address import LOGIN
     from aura_core.sources.video import Video
-    from aura_core.sources.webcam import open_camera
     from aura_core.state_folder import StateFolder
 
     asks: list[Ask] = options.ask + (load_script(options.script) if options.script else [])
@@ -281,8 +291,8 @@ def headless(profile: Profile, options: argparse.Namespace, alerts: Alerts | Non
         if options.replay is not None:
             video = Video.open(options.replay)
         else:
-            opened = open_camera(options.camera or "0", os.environ.get(LOGIN))
-            camera = stack.enter_context(contextlib.closing(opened))
+            named = options.camera[0] if options.camera else _camera("0")
+            camera = stack.enter_context(contextlib.closing(named.open(os.environ.get(LOGIN))))
         profile = stack.enter_context(started(profile, options))
         engine = build_engine(profile)
         config = profile.session_config()
@@ -339,6 +349,15 @@ def replay_recording(options: argparse.Namespace) -> int:
 def _ask(text: str) -> Ask:
     try:
         return parse_ask(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _camera(text: str) -> NamedCamera:
+    from aura_core.sources.named import NamedCamera
+
+    try:
+        return NamedCamera.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 
