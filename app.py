@@ -28,6 +28,7 @@ from aura_core.profiles import Profile, build_engine
 from aura_core.recording import RecordingError
 from aura_core.services import ServiceError
 from aura_core.sources import ReplayError
+from aura_core.sources.address import LOGIN
 from aura_core.sources.script import Ask, load_script
 from aura_core.ui import entrance
 
@@ -60,6 +61,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         from aura_core.metrics import Metrics
         from aura_core.spans import tracer
         from aura_core.state_folder import StateFolder
+        from aura_core.ui.cameras import SharedCamera
         from aura_core.ui.page import serve
 
         recordings = None
@@ -76,6 +78,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             listeners=[*([Metrics()] if options.metrics else []), *([log_event] if options.log_json else [])],
             tracer=tracer() if options.traces else None,
             alerts=alerts,
+            cameras=[SharedCamera(camera, os.environ.get(LOGIN)) for camera in options.camera],
         )
         return 0
     except KeyboardInterrupt:
@@ -104,9 +107,8 @@ def headless(profile: Profile, options: argparse.Namespace, alerts: Alerts | Non
     """One session without a page: a replay, a camera, a desktop. All that the user gave is looked at before the model
     is loaded."""
     from aura_core.headless import Company, Printer, run_camera, run_headless
-    from aura_core.sources.address import LOGIN
+    from aura_core.sources.named import NamedCamera
     from aura_core.sources.video import Video
-    from aura_core.sources.webcam import open_camera
     from aura_core.state_folder import StateFolder
 
     asks: list[Ask] = options.ask + (load_script(options.script) if options.script else [])
@@ -122,8 +124,8 @@ def headless(profile: Profile, options: argparse.Namespace, alerts: Alerts | Non
         if options.replay is not None:
             video = Video.open(options.replay)
         else:
-            opened = open_camera(options.camera or "0", os.environ.get(LOGIN))
-            camera = stack.enter_context(contextlib.closing(opened))
+            named = options.camera[0] if options.camera else NamedCamera.parse("0")
+            camera = stack.enter_context(contextlib.closing(named.open(os.environ.get(LOGIN))))
         profile = stack.enter_context(started(profile, options))
         engine = build_engine(profile)
         config = profile.session_config()

@@ -8,13 +8,16 @@ from __future__ import annotations
 import argparse
 import math
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from aura_core.alerts.options import add_alert_options
 from aura_core.presets import PRESETS
 from aura_core.profiles import PROFILES, Profile, get_profile
 from aura_core.sources.script import Ask, parse_ask
 from aura_core.ui import entrance
+
+if TYPE_CHECKING:
+    from aura_core.sources.named import NamedCamera
 
 EXIT_CODES = """\
 exit codes of a headless replay:
@@ -96,13 +99,16 @@ def build_parser() -> Parser:
         metavar="1|max",
         help="1 is the pace of life, max as fast as the model decides (default: max)",
     )
-    live = parser.add_argument_group("camera without a browser")
+    live = parser.add_argument_group("camera of this machine or its network")
     live.add_argument(
         "--camera",
-        metavar="WHERE",
-        help="with --headless or --desktop: rtsp:// or http:// address of a camera, the number of one at this machine, "
-        "or a file that plays one; a login may stand in the address or, unseen by others, as user:password in "
-        "AURA_CAMERA_LOGIN",
+        type=_camera,
+        action="append",
+        default=[],
+        metavar="[NAME=]WHERE",
+        help="rtsp:// or http:// address of a camera, the number of one at this machine, or a file that plays one; a "
+        "login may stand in the address or, unseen by others, as user:password in AURA_CAMERA_LOGIN. Everybody who may "
+        "open the page can watch it there; for the page it may be given more than once",
     )
     live.add_argument("--desktop", action="store_true", help="camera, microphone and loudspeaker of this machine")
     live.add_argument("--headphones", action="store_true", help="listen also while speaking; needs headphones")
@@ -143,23 +149,28 @@ def build_parser() -> Parser:
 
 def check(options: argparse.Namespace) -> None:
     """Raises ValueError, in one line, for flags that do not go together."""
-    if options.headless and (options.replay is None) == (options.camera is None):
+    one = options.headless or options.desktop
+    if options.headless and (options.replay is None) == (not options.camera):
         raise ValueError("--headless needs --replay VIDEO or --camera WHERE")
+    if one and len(options.camera) > 1:
+        raise ValueError("--headless and --desktop watch one --camera")
+    if len({camera.name for camera in options.camera}) < len(options.camera):
+        raise ValueError("two cameras have the same name; say --camera NAME=WHERE")
     if options.headless and options.desktop:
         raise ValueError("--headless and --desktop exclude each other")
-    for flag, places in (("camera", "headless desktop"), ("seconds", "camera desktop"), ("headphones", "desktop")):
-        if getattr(options, flag) and not any(getattr(options, place) for place in places.split()):
-            raise ValueError(f"--{flag} needs --{places.replace(' ', ' or --')}")
+    if options.seconds and not (one and options.replay is None):
+        raise ValueError("--seconds needs --desktop, or --headless with --camera")
+    if options.headphones and not options.desktop:
+        raise ValueError("--headphones needs --desktop")
     again = options.replay_recording is not None
-    if again and (options.headless or options.record or options.state_dir):
-        raise ValueError("--replay-recording goes with neither --headless nor --record nor --state-dir")
+    if again and (options.headless or options.record or options.state_dir or options.camera):
+        raise ValueError("--replay-recording goes with neither --headless nor --record nor --state-dir nor --camera")
     for flag in ("replay", "ask", "script", "json"):
         alone = (again and flag == "json") or (options.desktop and flag in ("ask", "script"))
         if getattr(options, flag) and not options.headless and not alone:
             raise ValueError(f"--{flag} needs --headless")
     if options.headless and (options.metrics or options.traces):
         raise ValueError("--metrics and --traces go with the page")
-    one = options.headless or options.desktop
     if options.record is not None and not one and options.record.exists() and not options.record.is_dir():
         raise ValueError(f"{options.record} is not a folder")
 
@@ -182,6 +193,15 @@ def choose_profile(options: argparse.Namespace) -> Profile:
 def _ask(text: str) -> Ask:
     try:
         return parse_ask(text)
+    except ValueError as error:
+        raise argparse.ArgumentTypeError(str(error)) from error
+
+
+def _camera(text: str) -> NamedCamera:
+    from aura_core.sources.named import NamedCamera
+
+    try:
+        return NamedCamera.parse(text)
     except ValueError as error:
         raise argparse.ArgumentTypeError(str(error)) from error
 

@@ -179,16 +179,16 @@ class Watched:
 
 
 @contextlib.asynccontextmanager
-async def running_browser(camera: Path, microphone: Path, *more: str) -> AsyncIterator[Browser]:
-    """Chromium with `camera` (an .mjpeg file) as its cameras, `microphone` (a .wav file), played once, and `more`
-    flags."""
+async def running_browser(camera: Path | None, microphone: Path, *more: str) -> AsyncIterator[Browser]:
+    """Chromium with `camera` (an .mjpeg file) as its only camera, or two that show a clock of their own; `microphone`
+    (a .wav file), played once; and `more` flags."""
     from playwright.async_api import async_playwright
 
     flags = [
         "--no-sandbox",
         "--use-fake-device-for-media-stream=device-count=2",
         "--use-fake-ui-for-media-stream",
-        f"--use-file-for-fake-video-capture={camera}",
+        *([] if camera is None else [f"--use-file-for-fake-video-capture={camera}"]),
         f"--use-file-for-fake-audio-capture={microphone}%noloop",
         "--autoplay-policy=no-user-gesture-required",
         "--disable-background-networking",
@@ -268,6 +268,8 @@ async def inbound_sound(page: Page) -> float:
 def main() -> None:
     """Serve the page: with the scripted engine, or with the checkpoint given."""
     from aura_core.profiles import build_engine, get_profile
+    from aura_core.sources.named import NamedCamera
+    from aura_core.ui.cameras import SharedCamera
     from aura_core.ui.demos import find_demos
     from aura_core.ui.entrance import Entrance
     from aura_core.ui.page import claim_port, describe_speech, load_speech, run
@@ -278,13 +280,15 @@ def main() -> None:
     parser.add_argument("--demos", type=Path)
     parser.add_argument("--slots", type=int, default=4)
     parser.add_argument("--keep", type=float, default=0.5, help="seconds for which an absent visitor's place is kept")
+    parser.add_argument("--camera", type=NamedCamera.parse, action="append", default=[], help="one of the server's")
     parser.add_argument("--checkpoint", help="a real model instead of the scripted engine")
     arguments = parser.parse_args()
     speech = load_speech()
     demos = find_demos(arguments.demos) if arguments.demos else {}
     profile = get_profile("nano").override(checkpoint=arguments.checkpoint)
     engine = build_engine(profile) if arguments.checkpoint else ScriptedEngine()
-    assistant = Assistant(engine, profile.session_config(), speech, demos)
+    cameras = {camera.name: SharedCamera(camera) for camera in arguments.camera}
+    assistant = Assistant(engine, profile.session_config(), speech, demos, cameras=cameras)
     about = {"profile": profile.name, "model": engine.name, "speech": describe_speech(speech)}
     run(
         assistant,

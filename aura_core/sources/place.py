@@ -18,7 +18,9 @@ import numpy as np
 from aura_core.sources.live import Connection, Outlet, Visit
 
 #: Messages that a page must not miss.
-KEPT = frozenset({"question", "reply", "unheard", "request_added", "request_fired", "request_ended", "error", "end"})
+KEPT = frozenset(
+    {"question", "reply", "unheard", "request_added", "request_fired", "request_ended", "error", "note", "end"}
+)
 #: How many of them are kept. Standing requests are kept besides, for as long as they stand.
 MAX_KEPT = 400
 #: Messages of a page that are remembered, so as not to be taken twice.

@@ -27,6 +27,8 @@ MAX_SIZE = 1 << 20
 MAX_SIDE = 1920
 #: Messages on their way to a page; one that does not read them is hung up on, and may come back.
 MAX_UNSENT = 512
+#: The same for what must not make other messages wait; more is dropped.
+MAX_UNSENT_FLEETING = 8
 #: Seconds for the first message.
 HELLO_TIMEOUT = 10.0
 
@@ -126,7 +128,9 @@ class _Peer:
     def _resample(self, pcm: np.ndarray) -> np.ndarray:
         return pcm if self._rate == MICROPHONE_RATE else _through(self._resampler, self._rate, pcm)
 
-    def _put(self, message: str | bytes) -> None:
+    def _put(self, message: str | bytes, fleeting: bool = False) -> None:
+        if fleeting and self._unsent.qsize() >= MAX_UNSENT_FLEETING:
+            return
         try:
             self._unsent.put_nowait(message)
         except asyncio.QueueFull:

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 MAX_SDP = 64_000
 #: Bytes that may wait on the way to a page that does not read; more is dropped.
 MAX_UNSENT = 1 << 20
+#: The same for what must not make other messages wait.
+MAX_UNSENT_FLEETING = 1 << 16
 #: Seconds that hanging up may take: a TURN server that is gone does not answer.
 CLOSE_TIMEOUT = 5.0
 #: The header in which a page shows its token.
@@ -244,9 +246,10 @@ class _Peer(AsyncAudioVideoStreamHandler):
 
     # The wire's side
 
-    def _transmit(self, text: str) -> None:
+    def _transmit(self, text: str, fleeting: bool) -> None:
         channel = cast("RTCDataChannel | None", self.channel)
-        if channel is None or channel.readyState != "open" or channel.bufferedAmount > MAX_UNSENT:
+        most = MAX_UNSENT_FLEETING if fleeting else MAX_UNSENT
+        if channel is None or channel.readyState != "open" or channel.bufferedAmount > most:
             return
         channel.send(text)
 

@@ -28,6 +28,8 @@ MAX_MESSAGE = 4096
 MAX_WAITING = 64
 #: How often the newest picture is handed on: at the sampling ticks (`aura_core.chunks`).
 PICTURES_PER_SECOND = 2.0
+#: Messages that are nothing but the newest of their kind: a page that is behind does without.
+FLEETING = frozenset({"picture"})
 #: Seconds without a sign of life after which a page is taken for gone.
 MAX_QUIET = 8
 
@@ -36,13 +38,14 @@ Picture = Callable[[], np.ndarray]
 
 
 class Wire:
-    """A `aura_core.sources.live.Connection`. `transmit` sends a text to the page, `hang_up` ends the connection and
-    sees to it that `finish` is called, `drop` forgets sound that was handed to the transport."""
+    """A `aura_core.sources.live.Connection`. `transmit` sends a text to the page (True: unless others wait
+    already), `hang_up` ends the connection and sees to it that `finish` is called, `drop` forgets sound that was handed
+    to the transport."""
 
     def __init__(
         self,
         lobby: Lobby,
-        transmit: Callable[[str], None],
+        transmit: Callable[[str, bool], None],
         hang_up: Callable[[], Awaitable[None]],
         drop: Callable[[], None] = lambda: None,
     ) -> None:
@@ -119,7 +122,7 @@ class Wire:
 
     def send(self, message: Mapping[str, Any]) -> None:
         """See `Outlet.send`."""
-        self._transmit(json.dumps(message))
+        self._transmit(json.dumps(message), message["type"] in FLEETING)
 
     def play(self, pcm: np.ndarray, rate: int, played: Callable[[float], None]) -> None:
         """See `Outlet.play`."""

@@ -18,11 +18,15 @@ from aura_core.session import SessionConfig
 from aura_core.speech.asr import Asr, AsrError
 from aura_core.speech.tts import Tts, TtsError
 from aura_core.state_folder import StateFolder
+from aura_core.ui.cameras import SharedCamera
 from aura_core.ui.demos import Demo
 from aura_core.ui.kept import Kept
 from aura_core.ui.settings import Offer
 
 log = logging.getLogger(__name__)
+
+#: What is watched; None: the page's own camera.
+Source = Demo | SharedCamera | None
 
 
 @dataclass(frozen=True)
@@ -53,11 +57,24 @@ class Assistant:
     """Where the spans of chunks go; None: nowhere."""
     alerts: Alerts | None = None
     """Where what standing requests find is sent; None: nowhere."""
+    cameras: Mapping[str, SharedCamera] = field(default_factory=dict)
+    """Those of the server, for everybody who may open the page."""
 
     @property
     def offer(self) -> Offer:
         """What users may set."""
         return Offer.of(self.engine, self.config, self.speech.tts)
+
+    def find(self, demo: object, camera: object, own: Demo | None = None) -> Source:
+        """What a page asks for by name: a recording (`own` among them), a camera, or neither. Raises ValueError."""
+        if demo is None and camera is None:
+            return None
+        if own is not None and own.name == demo:
+            return own
+        found = self.cameras.get(str(camera)) if demo is None else self.demos.get(str(demo))
+        if found is None:
+            raise ValueError(f"There is no such {'camera' if demo is None else 'recording'}.")
+        return found
 
     def record(self, config: SessionConfig) -> tuple[str, Recorder]:
         """Begin the recording of a session; returns its name for the page too. Raises RecordingError."""
@@ -76,6 +93,8 @@ class Assistant:
 
     async def close(self) -> None:
         """Free everything, after the last visit."""
+        for camera in self.cameras.values():
+            await camera.close()
         for backend in (self.speech.asr, self.speech.tts):
             if backend is not None:
                 await backend.close()

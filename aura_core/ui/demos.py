@@ -5,6 +5,7 @@ The script says what is asked and when, in the form that `--script` takes; a rec
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,6 +14,7 @@ from typing import Any
 
 from aura_core.sources import ReplayError
 from aura_core.sources.script import Ask, load_script
+from aura_core.sources.video import Video
 
 log = logging.getLogger(__name__)
 
@@ -29,6 +31,13 @@ class Demo:
     def title(self) -> str:
         """The name for people: `kitchen-table` -> `Kitchen table`."""
         return self.name.replace("-", " ").replace("_", " ").capitalize()
+
+    async def open(self) -> Video:
+        """The video. Raises ValueError with a line for the user."""
+        try:
+            return await asyncio.to_thread(Video.open, self.video)
+        except ReplayError as error:
+            raise ValueError(str(error)) from error
 
     def as_json(self) -> dict[str, Any]:
         """What the page needs to know."""

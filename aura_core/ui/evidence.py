@@ -9,6 +9,8 @@ from collections.abc import Callable, Iterator
 import cv2
 import numpy as np
 
+from aura_core.context import Context
+
 #: Pixels that a picture on the page is wide at most.
 WIDTH = 320
 _QUALITY = 80
@@ -30,3 +32,9 @@ def pictures(frames: np.ndarray, fit: Callable[[np.ndarray], np.ndarray] | None 
         done, jpeg = cv2.imencode(".jpg", cv2.cvtColor(frame, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, _QUALITY])
         if done:
             yield "data:image/jpeg;base64," + base64.b64encode(jpeg.tobytes()).decode()
+
+
+def seen(context: Context, index: int, fit: Callable[[np.ndarray], np.ndarray] | None = None) -> Iterator[str]:
+    """The `pictures` of the chunk with this index; none if it is no longer in the window."""
+    chunk = next((turn.chunk for turn in reversed(context.window) if turn.chunk.index == index), None)
+    return iter(()) if chunk is None else pictures(chunk.frames, fit)

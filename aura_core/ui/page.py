@@ -45,6 +45,7 @@ from aura_core.speech.tts import TtsError
 from aura_core.speech.vad import Vad, VadError
 from aura_core.state_folder import StateFolder
 from aura_core.ui import PortInUse
+from aura_core.ui.cameras import SharedCamera
 from aura_core.ui.demos import find_demos
 from aura_core.ui.doors import mount_doors
 from aura_core.ui.entrance import Entrance, on_space
@@ -56,7 +57,7 @@ from aura_core.ui.visit import Assistant, Speech, Visit
 log = logging.getLogger(__name__)
 
 # Gradio 5.50 prints on standard output, the user's terminal, for some requests: left over from debugging.
-gradio.routes.print = log.debug  # type: ignore[attr-defined]
+gradio.routes.print = lambda *words, **_: log.debug("%s", words)  # type: ignore[attr-defined]
 
 STATIC = Path(__file__).parent / "static"
 #: The recordings that come with the project.
@@ -167,6 +168,7 @@ def build_app(
             "hears": assistant.speech.asr is not None,
             "speaks": assistant.speech.tts is not None,
             "demos": [demo.as_json() for demo in assistant.demos.values()],
+            "cameras": [camera.as_json() for camera in assistant.cameras.values()],
             "max_upload": entrance.max_upload,
             "offer": asdict(assistant.offer),
             "records": assistant.kept.always,
@@ -265,13 +267,14 @@ def serve(
     listeners: Sequence[Callable[[Event], object]] = (),
     tracer: Any = None,
     alerts: Alerts | None = None,
+    cameras: Sequence[SharedCamera] = (),
 ) -> None:
     """Load the profile's model and serve the page at the `entrance` until interrupted.
 
     `start`: a context in which the servers that the profile needs are up. `recordings`: where every session is
-    recorded. `states`: where sessions leave what they know. `listeners`, `tracer`, `alerts`: see `Assistant`; metrics
-    among the listeners are served. Raises PortInUse (before anything is started or loaded), EngineError, and what
-    `start` raises.
+    recorded. `states`: where sessions leave what they know. `listeners`, `tracer`, `alerts`, `cameras`: see
+    `Assistant`; metrics among the listeners are served. Raises PortInUse (before anything is started or loaded),
+    EngineError, and what `start` raises.
     """
     entrance = entrance or Entrance()
     with claim_port(entrance.host, entrance.port) as listener, start(profile) as profile:
@@ -289,6 +292,7 @@ def serve(
             listeners,
             tracer,
             alerts,
+            {camera.name: camera for camera in cameras},
         )
         about = {"profile": profile.name, "model": engine.name, "speech": describe_speech(voices)}
         run(assistant, about, listener, entrance)

@@ -1,8 +1,9 @@
 """One page that is connected: a session of its own, its voice, and the messages between them and the page.
 
-A visit begins with the first connection, and is parked while there is none. Within it the user watches (the camera or
-a recording) and may start over, each time with a fresh session whose time begins at zero. It knows nothing of WebRTC or
-Gradio: pictures, sound and messages come in by calls, and go out through the `Outlet` it was given.
+A visit begins with the first connection, and is parked while there is none. Within it the user watches (the camera, a
+recording, a camera of the server) and may start over, each time with a fresh session whose time begins at zero. It
+knows nothing of WebRTC or Gradio: pictures, sound and messages come in by calls, and go out through the `Outlet` it was
+given.
 """
 
 from __future__ import annotations
@@ -10,8 +11,9 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -23,16 +25,17 @@ from aura_core.recording.session import open_session
 from aura_core.recording.writer import Recorder
 from aura_core.session import Session, SessionConfig
 from aura_core.sources import ReplayError
+from aura_core.sources.address import CameraError
 from aura_core.sources.live import Outlet
 from aura_core.sources.replay import replay
-from aura_core.sources.video import Video
 from aura_core.spans import ChunkSpans
 from aura_core.speech.asr import Transcript
 from aura_core.speech.vad import Vad, VadError
 from aura_core.state import StateError
 from aura_core.state_folder import Keeper
 from aura_core.ui import evidence
-from aura_core.ui.assistant import Assistant, Speech
+from aura_core.ui.assistant import Assistant, Source, Speech
+from aura_core.ui.cameras import Eye, SharedCamera
 from aura_core.ui.demos import Demo
 from aura_core.ui.gauges import Gauges
 from aura_core.ui.settings import Settings
@@ -65,9 +68,10 @@ class Visit:
         self._ears: Vad | None = None
         self._voice: Voice | None = None
         self._listening = False
-        self._demo: Demo | None = None
+        self._source: Source = None
         self._own: Demo | None = None
-        self._replay: asyncio.Task[None] | None = None
+        self._showing: asyncio.Task[None] | None = None
+        self._eye: Eye | None = None
         self._recorder: Recorder | None = None
         self._name: str | None = None
         self._keeper: Keeper | None = None
@@ -87,8 +91,8 @@ class Visit:
 
     @property
     def watches_camera(self) -> bool:
-        """True for the camera, False for a recording or nothing, or while parked."""
-        return self._started is not None and self._demo is None and self._parked is None
+        """True for the page's camera, False for another source or nothing, or while parked."""
+        return self._started is not None and self._source is None and self._parked is None
 
     def picture(self, t: float, frame: np.ndarray) -> None:
         """A camera picture (uint8 RGB (H, W, 3)) shown at `t`."""
@@ -107,21 +111,22 @@ class Visit:
     async def message(self, message: dict[str, Any]) -> None:
         """Do what the page asks. Raises ValueError with a line for the user.
 
-        `watch` (`demo`: a recording's name, or null for the camera; `session`: what the page calls its camera's
-        session, which goes on from what was kept under this name; `settings`; `record`: whether to), `ask` (`text`,
-        `standing`), `stop` (`request`), `hush` stops talking, `clear` starts over with a fresh session, `tune`
-        (`quieter`) takes effect at once, `mark` (`chunk`, `mark`) says what was thought of a reply, `record` (`on`).
+        `watch` (`demo` or `camera`: the name of a recording or of a camera of the server, neither for the page's own
+        camera; `session`: what the page calls its cameras' session, which goes on from what was kept under this name;
+        `settings`; `record`: whether to), `ask` (`text`, `standing`), `stop` (`request`), `hush` stops talking, `clear`
+        starts over with a fresh session, `tune` (`quieter`) takes effect at once, `mark` (`chunk`, `mark`) says what
+        was thought of a reply, `record` (`on`).
         """
         self._note("page", str(message.get("type"))[:40])
         match message.get("type"):
             case "watch":
-                demo = self._find_demo(message.get("demo"))
+                source = self._assistant.find(message.get("demo"), message.get("camera"), self._own)
                 self._name = name if isinstance(name := message.get("session"), str) else self._name
                 self._settings = self._assistant.offer.read(message.get("settings"))
                 self._wants_recording = self._assistant.kept.always or message.get("record") is True
-                await self._watch(demo)
+                await self._watch(source)
             case "clear":
-                await self._watch(self._demo, fresh=True)
+                await self._watch(self._source, fresh=True)
             case "ask":
                 self._ask(message.get("text"), message.get("standing"))
             case "stop":
@@ -170,12 +175,15 @@ class Visit:
         """End the session; nothing is sent any more."""
         self._started = self._parked = None
         self._present.set()
-        replaying, self._replay = self._replay, None
+        showing, self._showing = self._showing, None
+        eye, self._eye = self._eye, None
         session, self._session = self._session, None
         voice, self._voice = self._voice, None
-        if replaying is not None:
-            replaying.cancel()
-            await asyncio.wait({replaying}, timeout=CLOSE_TIMEOUT)
+        if eye is not None:
+            eye.close()
+        if showing is not None:
+            showing.cancel()
+            await asyncio.wait({showing}, timeout=CLOSE_TIMEOUT)
         for ending in (voice and voice.close(), session and session.close(drain=False)):
             if ending is None:
                 continue
@@ -188,25 +196,24 @@ class Visit:
             self._keeper = None
         self._outlet.silence()
 
-    def _find_demo(self, name: object) -> Demo | None:
-        if name is None:
-            return None
-        own = self._own if self._own is not None and self._own.name == name else None
-        demo = own or self._assistant.demos.get(str(name))
-        if demo is None:
-            raise ValueError("There is no such recording.")
-        return demo
-
-    async def _watch(self, demo: Demo | None, fresh: bool = False) -> None:
-        await self.close()
-        video = None if demo is None else await self._open(demo)
-        self._demo = demo
+    async def _watch(self, source: Source, fresh: bool = False) -> None:
+        try:  # before the old session ends: a camera that is watched again stays connected
+            eye = await Eye.open(source, self._tell) if isinstance(source, SharedCamera) else None
+        except CameraError as error:
+            self._outlet.send({"type": "unwatched", "text": str(error)})
+            return
+        try:
+            await self.close()
+        finally:
+            self._eye = eye
+        video = await source.open() if isinstance(source, Demo) else None
+        self._source = source
         config = self._settings.applied(self._assistant.config)
         name, self._recorder = await self._record(config) if self._wants_recording else (None, None)
         self._engine = self._assistant.engine.open()
         self._tune(self._settings.quieter)
         self._gauges = Gauges()
-        self._keeper = None if demo is not None else await self._keep(fresh)
+        self._keeper = None if video is not None else await self._keep(fresh)
         session = open_session(self._engine, config, self._emit, lambda: self.now or 0.0, self._recorder, self._keeper)
         alerts = self._assistant.alerts
         self._alerting = alerts.listener(lambda: session) if alerts is not None else None
@@ -214,7 +221,7 @@ class Visit:
         self._outlet.send(
             {
                 "type": "started",
-                "demo": demo.name if demo else None,
+                "demo": source.name if isinstance(source, Demo) else None,
                 "recording": name,
                 "window": config.n + config.n_extra,
                 "lifetime": config.request_lifetime,
@@ -224,8 +231,10 @@ class Visit:
             self._outlet.send({"type": "restored"})
         self._started = self._clock()
         self._session = await session.__aenter__()
-        if demo is not None and video is not None:
-            self._replay = asyncio.create_task(self._show(session, demo, video), name="demo")
+        if isinstance(source, Demo) and video is not None:
+            self._show(partial(replay, session, video, source.script, pace=self._reach))
+        elif eye is not None:
+            self._show(partial(eye.show, session, lambda: self.now, self._reach, self._outlet.send))
 
     async def _record(self, config: SessionConfig) -> tuple[str | None, Recorder | None]:
         try:
@@ -240,7 +249,7 @@ class Visit:
             raise ValueError("Every session is recorded on this server.")
         self._wants_recording = on
         if on and self._session is not None:
-            await self._watch(self._demo)
+            await self._watch(self._source)
         elif not on and self._recorder is not None:
             await asyncio.to_thread(self._recorder.close, "stopped")
             self._stopped_recording()
@@ -305,21 +314,19 @@ class Visit:
             player_reports=True,
         )
 
-    async def _open(self, demo: Demo) -> Video:
-        try:
-            return await asyncio.to_thread(Video.open, demo.video)
-        except ReplayError as error:
-            raise ValueError(str(error)) from error
+    def _show(self, source: Callable[[], Awaitable[object]]) -> None:
+        """Put a recording or a camera of the server into the session, in real time."""
 
-    async def _show(self, session: Session, demo: Demo, video: Video) -> None:
-        """Play a recording into the session, in real time."""
-        try:
-            await replay(session, video, demo.script, pace=self._reach)
-        except ReplayError as error:
-            self._report(str(error))
-        except Exception:
-            log.exception("the recording %s failed", demo.name)
-            self._report("The recording cannot be played; see the server's log.")
+        async def showing() -> None:
+            try:
+                await source()
+            except ReplayError as error:
+                self._report(str(error))
+            except Exception:
+                log.exception("a source failed")
+                self._report("There are no more pictures; see the server's log.")
+
+        self._showing = asyncio.create_task(showing(), name="source")
 
     async def _reach(self, t: float) -> None:
         """Wait until it is `t`."""
@@ -334,6 +341,8 @@ class Visit:
             raise ValueError("The question is empty.")
         if len(text) > MAX_QUESTION:
             raise ValueError(f"A question may have {MAX_QUESTION} characters.")
+        if self._eye is not None and (now := self.now) is not None:
+            self._eye.look(self._session, now)  # it is about what is to be seen now
         self._session.ask(text, standing if isinstance(standing, bool) else None)
 
     def _hush(self) -> None:
@@ -359,15 +368,10 @@ class Visit:
         if self._session is None:
             return
         if isinstance(event, Reply):
-            self._show_evidence(self._session, event)
+            for url in evidence.seen(self._session.context, event.chunk, getattr(self._assistant.engine, "fit", None)):
+                self._outlet.send({"type": "frame", "chunk": event.chunk, "url": url})
         if (gauges := self._gauges.read(event, self._session, self._voice)) is not None:
             self._outlet.send(gauges)
-
-    def _show_evidence(self, session: Session, reply: Reply) -> None:
-        chunk = next((turn.chunk for turn in reversed(session.context.window) if turn.chunk.index == reply.chunk), None)
-        if chunk is not None:
-            for url in evidence.pictures(chunk.frames, getattr(self._assistant.engine, "fit", None)):
-                self._outlet.send({"type": "frame", "chunk": reply.chunk, "url": url})
 
     def _play(self, piece: AudioPiece) -> None:
         voice = self._voice
@@ -384,4 +388,7 @@ class Visit:
             self._outlet.send({"type": "unheard", "text": transcript.why})
 
     def _report(self, text: str) -> None:
-        self._outlet.send({"type": "error", "text": text})
+        self._tell(text, well=False)
+
+    def _tell(self, line: str, well: bool) -> None:
+        self._outlet.send({"type": "note" if well else "error", "text": line})

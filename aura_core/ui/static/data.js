@@ -24,7 +24,7 @@ export class Data {
 
   about() {
     const { profile, model } = this.page.config;
-    return { profile, model, source: this.page.source, settings: this.page.settings.wish(), recording: this.running !== null };
+    return { profile, model, source: this.page.sources.title, settings: this.page.settings.wish(), recording: this.running !== null };
   }
 
   /** The server has begun a session, recorded under this name (null: not recorded). */

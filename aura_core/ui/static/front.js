@@ -1,22 +1,16 @@
-// What the page offers: sources, ideas to begin with, and which buttons make sense at the moment.
+// What the page offers: ideas to begin with, and which buttons make sense at the moment.
 
-import { canShareScreen, listCameras } from "./media.js";
-import { $, button, make } from "./view.js";
+import { listCameras } from "./media.js";
+import { $, button } from "./view.js";
 
 const IDEAS = ["What do you see?", "How many objects do you see?", "Tell me when a cat appears.", "Tell me every time you see a star."];
 
 /** Fill in, once, what the server has told. */
-export function describe({ profile, model, speech, hears, speaks, demos }) {
+export function describe({ profile, model, speech, hears, speaks }) {
   $("about").textContent = [profile, model].filter(Boolean).join(" · ");
   $("speech").textContent = speech;
   $("mic").hidden = $("talk").hidden = !hears;
-  $("screen").hidden = !canShareScreen();
   $("sound").hidden = !speaks;
-  for (const demo of demos) {
-    const option = make("option", "", `Recording: ${demo.title}`);
-    option.value = demo.name;
-    $("source").append(option);
-  }
   for (const text of IDEAS) {
     const idea = button("aura-idea", text, () => {
       $("text").value = text;
@@ -26,20 +20,16 @@ export function describe({ profile, model, speech, hears, speaks, demos }) {
   }
 }
 
-export function showButtons({ demo, screen, wanted, over }) {
+export function showButtons({ sources, wanted, over }) {
+  const { camera, demo, screen, elsewhere } = sources;
   $("empty").hidden = wanted;
   $("start").textContent = wanted ? (over ? "Play again" : "Stop") : "Start";
   $("begin").textContent = demo ? "Play the recording" : screen ? "Share the screen" : "Start the camera";
-  $("hint").textContent = demo ? demoHint(demo) : "AURA watches, stays silent, and speaks up when there is something to say.";
+  $("hint").textContent = demo ? demoHint(demo) : camera ? `${camera.title}. It is the server's: who may open this page may watch it.` : "AURA watches, stays silent, and speaks up when there is something to say.";
   for (const id of ["hush", "clear"]) $(id).disabled = !wanted;
   if (wanted) $("trouble").hidden = true;
   $("flip").hidden = true;
-  if (wanted && !demo && !screen) offerFlip();
-}
-
-/** Where a recording is. */
-export function address(demo) {
-  return demo.url ?? `/aura/demos/${encodeURIComponent(demo.name)}.mp4`;
+  if (wanted && !elsewhere && !screen) offerFlip();
 }
 
 function demoHint({ title, script }) {

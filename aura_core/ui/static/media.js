@@ -58,6 +58,11 @@ export async function openMicrophone() {
   }
 }
 
+/** Let go of a stream (or null). */
+export function stop(stream) {
+  for (const track of stream?.getTracks() ?? []) track.stop();
+}
+
 function picture(width, camera) {
   const which = camera ? { deviceId: { exact: camera } } : { facingMode: "environment" };
   return { width: { ideal: width }, height: { ideal: (width * 3) / 4 }, frameRate: RATE, ...which };

@@ -4,14 +4,15 @@ import { Connection } from "./connection.js";
 import { Controls } from "./controls.js";
 import { Data } from "./data.js";
 import { Frames } from "./frames.js";
-import { address, describe, showButtons } from "./front.js";
+import { describe, showButtons } from "./front.js";
 import { Gauges } from "./gauges.js";
-import { openCamera, openScreen } from "./media.js";
+import { stop } from "./media.js";
 import { showMoment } from "./moment.js";
 import { Requests } from "./requests.js";
 import { Refused, Seat, inLine, sessionName } from "./seat.js";
 import { Senses } from "./senses.js";
 import { Settings } from "./settings.js";
+import { Sources, address, show } from "./sources.js";
 import { Timeline } from "./timeline.js";
 import { Upload } from "./upload.js";
 import { $, Captions, Strip, announce, built, note, showQuiet, showState, showTransport } from "./view.js";
@@ -19,12 +20,12 @@ import { $, Captions, Strip, announce, built, note, showQuiet, showState, showTr
 const RETRIES_MS = [500, 1000, 2000, 4000, 5000, 5000, 5000, 5000, 5000, 5000, 5000, 5000, 5000]; // a seat is kept for a minute
 const LAST_WORDS_MS = 20000;
 const SECONDS_BEFORE = 10; // of pictures that a reply keeps
-const SCREEN = "/screen"; // no recording has such a name
 
 class Page extends Senses {
   constructor(config) {
     super();
     this.config = config;
+    this.sources = new Sources(config);
     this.seat = new Seat();
     this.link = null;
     this.wanted = false; // the user wants to watch
@@ -62,19 +63,6 @@ class Page extends Senses {
     return new Date((at ? at * 1000 : this.startedWall + t * 1000) + later * 1000);
   }
 
-  get demo() {
-    return this.config.demos.find((demo) => demo.name === $("source").value) || null;
-  }
-
-  /** What is watched, for people. */
-  get source() {
-    return this.demo?.title ?? (this.screen ? "screen" : "camera");
-  }
-
-  get screen() {
-    return $("source").value === SCREEN;
-  }
-
   // --- watching
 
   /** Watch; `again` goes on with what the server kept for this tab. */
@@ -86,29 +74,16 @@ class Page extends Senses {
     showState("connecting");
     this.buttons();
     try {
-      if (this.demo) {
-        await this.openDemo();
-      } else {
-        this.setStream(await (this.screen ? openScreen() : openCamera(this.settings.width)));
-        if (wish !== this.wish) return;
-        $("video").srcObject = this.stream;
-        await $("video").play();
+      const stream = await this.sources.open(this.settings.width);
+      if (wish !== this.wish) return stop(stream);
+      if (stream) {
+        this.setStream(stream);
+        await show(stream);
       }
       if (wish === this.wish) await this.connect(again);
     } catch (error) {
       if (wish === this.wish) this.giveUp(error.message);
     }
-  }
-
-  async openDemo() {
-    const video = $("video");
-    video.srcObject = null;
-    video.src = address(this.demo);
-    if (video.readyState >= HTMLMediaElement.HAVE_FUTURE_DATA) return;
-    await new Promise((resolve, reject) => {
-      video.oncanplay = resolve;
-      video.onerror = () => reject(new Error("Your browser cannot show this recording."));
-    });
   }
 
   /** True if the session that the server kept goes on. */
@@ -151,7 +126,8 @@ class Page extends Senses {
       if (again) this.waiting.push(...unasked);
       this.send({
         type: "watch",
-        demo: this.demo?.name ?? null,
+        demo: this.sources.demo?.name ?? null,
+        camera: this.sources.camera?.name ?? null,
         session: sessionName(),
         settings: this.settings.wish(),
         record: this.data.wanted,
@@ -201,12 +177,7 @@ class Page extends Senses {
     this.link = null;
     link?.close();
     this.setStream(null);
-    const video = $("video");
-    video.pause();
-    video.oncanplay = video.onerror = null;
-    video.srcObject = null;
-    video.removeAttribute("src");
-    video.load();
+    this.sources.close();
     this.captions.clear();
     this.data.ended();
     this.show();
@@ -258,8 +229,12 @@ class Page extends Senses {
         return this.second("skipped", t);
       case "frame":
         return this.timeline.frame(message.chunk, message.url);
+      case "picture":
+        return this.sources.picture(message.url);
       case "gauges":
         return this.gauges.show(message, this.window);
+      case "unwatched":
+        return this.giveUp(message.text);
       case "unrecorded":
         return this.data.ended();
       case "request_added":
@@ -269,6 +244,8 @@ class Page extends Senses {
       case "request_ended":
         if (message.why === "full") note("Eight things are watched for at most; the oldest was dropped.");
         return this.requests.end(message.request);
+      case "note":
+        return note(message.text);
       case "error":
         note(message.text);
         if (t !== undefined) this.timeline.add({ kind: "error", t, clock: this.clock(message), text: message.text });
@@ -300,7 +277,7 @@ class Page extends Senses {
     this.timeline.clear();
     this.requests.clear();
     this.captions.clear();
-    if (this.demo) $("video").currentTime = 0;
+    this.sources.seek(0);
     $("video").play().catch(() => note("The browser does not start the picture by itself; click it."));
     for (const question of this.waiting.splice(0)) this.send(question);
     this.show();
@@ -320,7 +297,7 @@ class Page extends Senses {
     this.startedAt = performance.now() - t * 1000;
     this.startedWall = Date.now() - t * 1000;
     this.lastWord = t;
-    if (this.demo) $("video").currentTime = t;
+    this.sources.seek(t);
     for (const question of this.waiting.splice(0)) this.send(question);
     $("video").play().catch(() => note("The browser does not start the picture by itself; click it."));
     this.show();
@@ -334,13 +311,14 @@ class Page extends Senses {
     $("look").textContent = `${Math.round(message.step_ms)} ms`;
     $("first").textContent = `${Math.round(message.ttft_ms)} ms`;
     if (text) this.captions.reply(message.chunk, text, true);
-    const again = this.demo ? { video: address(this.demo) } : { before: this.frames.before(t, SECONDS_BEFORE) };
+    const { demo } = this.sources;
+    const again = demo ? { video: address(demo) } : { before: this.frames.before(t, SECONDS_BEFORE) };
     this.timeline.add({ kind, t, clock: this.clock(message), text, interrupted, request, chunk, ...again });
     announce(text, kind === "alert");
   }
 
   ended() {
-    if (!this.demo) return;
+    if (!this.sources.elsewhere) return;
     this.over = true;
     this.show();
     this.buttons();

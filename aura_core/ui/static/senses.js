@@ -1,9 +1,9 @@
 // What the page sees, hears and says with: camera or screen, microphone, loudspeaker.
 
-import { openMicrophone, openNextCamera } from "./media.js";
+import { openMicrophone, openNextCamera, stop } from "./media.js";
 import { $, note } from "./view.js";
 
-/** The base of the page, which has `config`, `settings`, `link`, `wanted`, `demo` and `screen`. */
+/** The base of the page, which has `config`, `settings`, `sources`, `link` and `wanted`. */
 export class Senses {
   stream = null; // camera or screen, and microphone
   micOn = false;
@@ -11,7 +11,7 @@ export class Senses {
   soundOn = true;
 
   setStream(stream) {
-    this.stream?.getTracks().forEach((track) => track.stop());
+    stop(this.stream);
     this.stream = stream;
     for (const track of stream?.getVideoTracks() ?? []) this.attend(track);
     if (stream && this.config.hears && !stream.getAudioTracks().length) note("There is no microphone, or it is blocked: type your questions.");
@@ -19,15 +19,15 @@ export class Senses {
   }
 
   attend(track) {
-    track.onended = () => (this.screen ? this.giveUp("The screen is no longer shared.") : note("The camera was disconnected."));
+    track.onended = () => (this.sources.screen ? this.giveUp("The screen is no longer shared.") : note("The camera was disconnected."));
   }
 
   setMicrophone() {
     const on = this.micOn || this.held;
     for (const track of this.stream?.getAudioTracks() ?? []) track.enabled = on;
     if (!on) this.listening = false;
-    // A recording is watched without the microphone until it is asked for.
-    const open = this.wanted ? this.stream?.getAudioTracks().length > 0 : !this.demo;
+    // What comes from elsewhere is watched without the microphone until it is asked for.
+    const open = this.wanted ? this.stream?.getAudioTracks().length > 0 : !this.sources.elsewhere;
     this.hearing = on && open;
     $("mic").setAttribute("aria-pressed", String(this.hearing));
   }
@@ -51,7 +51,7 @@ export class Senses {
   /** The next camera, on devices with several. */
   async flip() {
     const [picture] = this.stream?.getVideoTracks() ?? [];
-    if (!picture || this.screen) return;
+    if (!picture || this.sources.screen) return;
     try {
       const next = await openNextCamera(picture, this.settings.width);
       if (!next) return;

@@ -1,0 +1,129 @@
+"""Other cameras than the browser's first, in a real browser: one of the server, and the next one of the device."""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("fastrtc", reason="the page needs fastrtc")
+pytest.importorskip("playwright", reason="drives the browser")
+
+from playwright.async_api import Browser, Page, expect
+
+from tests import browser as helpers
+from tests.browser import ANSWER, Server, ask, open_page, state, watch
+from tests.cameras import CameraServer, HttpCamera, serving
+
+expect.set_options(timeout=60_000)  # a busy machine is not a failure
+
+pytestmark = [
+    pytest.mark.skipif(not helpers.CHROMIUM.exists(), reason=f"there is no {helpers.CHROMIUM}"),
+    pytest.mark.timeout(300),
+]
+
+DESKTOP = {"width": 1280, "height": 800}
+# How bright the picture on the page is, 0 to 255; 0 while there is none.
+BRIGHTNESS = """() => { const video = document.getElementById("aura-video");
+    if (!video.videoWidth) return 0;
+    const canvas = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
+    const pen = canvas.getContext("2d");
+    pen.drawImage(video, 0, 0, 1, 1);
+    return pen.getImageData(0, 0, 1, 1).data[0]; }"""
+
+
+@pytest.fixture(scope="module")
+def camera() -> Iterator[CameraServer]:
+    with serving(HttpCamera, fps=4) as camera:
+        yield camera
+
+
+@pytest.fixture(scope="module")
+def server(camera: CameraServer) -> Iterator[Server]:
+    with helpers.running_server("--camera", f"garden=http://127.0.0.1:{camera.port}/mjpeg", "--keep", "60") as running:
+        yield running
+
+
+@pytest.fixture
+async def browser(tmp_path: Path) -> AsyncIterator[Browser]:
+    silence = tmp_path / "silence.wav"
+    await helpers.write_speech(silence)
+    async with helpers.running_browser(None, silence) as running:
+        yield running
+
+
+async def see(page: Page) -> None:
+    """Wait for a picture that is not black, and for another one."""
+    bright = f"({BRIGHTNESS})()"
+    await page.wait_for_function(f"{bright} > 10")
+    before = await page.evaluate(bright)
+    await page.wait_for_function(f"before => {bright} > 10 && {bright} !== before", arg=before)
+
+
+@pytest.mark.parametrize("transport", ["webrtc", "http"])
+async def test_a_camera_of_the_server(
+    camera: CameraServer, server: Server, browser: Browser, tmp_path: Path, transport: str
+) -> None:
+    watched = await open_page(browser, server.url, viewport=DESKTOP)
+    page = watched.page
+    if transport == "http":
+        await page.evaluate("RTCPeerConnection = undefined")
+    await page.select_option("#aura-source", label="Camera: garden")
+    await expect(page.locator("#aura-hint")).to_contain_text("Camera: garden")
+    hits = camera.hits
+    await watch(page)
+    await expect(page.locator("#aura")).to_have_attribute("data-transport", transport)
+    await see(page)
+    assert camera.hits == hits + 1
+    await expect(page.locator("#aura-flip")).to_be_hidden()
+    await expect(page.locator("#aura-mic")).to_have_attribute("aria-pressed", "false")
+    await ask(page, "What do you see?")
+    await expect(page.locator(".aura-answer p")).to_have_text(ANSWER)
+    await expect(page.locator(".aura-answer .aura-thumb img")).to_have_count(1)
+    await page.click("#aura-mic")  # it is asked for, and opened
+    await expect(page.locator("#aura-mic")).to_have_attribute("aria-pressed", "true")
+    await see(page)
+    await page.screenshot(path=helpers.screenshot_folder(tmp_path) / f"page-camera-{transport}.png")
+    if transport == "webrtc":
+        await check_loss_and_reload(page, camera)
+    await page.click("#aura-start")
+    await state(page, "off")
+    await asyncio.to_thread(server.wait_taken, 0, 30.0)
+    assert watched.faults == []
+    await page.close()
+
+
+async def check_loss_and_reload(page: Page, camera: CameraServer) -> None:
+    """The camera goes away and comes back; so does the page. The session stays."""
+    camera.cut()
+    await expect(page.locator("#aura-note")).to_contain_text("The camera garden is back after")
+    await see(page)
+    await page.reload()
+    await state(page, "watching")
+    await expect(page.locator(".aura-answer p")).to_have_text(ANSWER)
+    await see(page)
+
+
+async def test_a_camera_of_the_server_that_is_not_there(browser: Browser) -> None:
+    with helpers.running_server("--camera", "shed=http://127.0.0.1:1/mjpeg") as server:
+        watched = await open_page(browser, server.url, viewport=DESKTOP)
+        page = watched.page
+        await page.select_option("#aura-source", label="Camera: shed")
+        await page.click("#aura-begin")
+        await expect(page.locator("#aura-note")).to_contain_text("The camera shed: ")
+        await state(page, "off")
+        assert watched.faults == []
+
+
+async def test_the_next_camera_of_the_device(server: Server, browser: Browser) -> None:
+    """The other one is shown, and the session goes on."""
+    watched = await open_page(browser, server.url, viewport=DESKTOP)
+    page = watched.page
+    await watch(page)
+    await expect(page.locator("#aura-flip")).to_be_visible()
+    device = "document.getElementById('aura-video').srcObject.getVideoTracks()[0].getSettings().deviceId"
+    first = await page.evaluate(device)
+    await page.click("#aura-flip")
+    await page.wait_for_function(f"first => {device} !== first", arg=first)
+    await ask(page, "What do you see?")
+    await expect(page.locator(".aura-answer .aura-thumb img")).to_have_count(1)
