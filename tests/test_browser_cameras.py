@@ -125,5 +125,16 @@ async def test_the_next_camera_of_the_device(server: Server, browser: Browser) -
     first = await page.evaluate(device)
     await page.click("#aura-flip")
     await page.wait_for_function(f"first => {device} !== first", arg=first)
+    thumbs = page.locator(".aura-answer .aura-thumb img")
     await ask(page, "What do you see?")
-    await expect(page.locator(".aura-answer .aura-thumb img")).to_have_count(1)
+    await expect(thumbs).to_have_count(1)
+    seen = await thumbs.first.get_attribute("src")
+    for number in range(2, 5):  # what the model saw goes on changing; the clip is seen again after eight seconds
+        silent = page.locator("#aura-strip .aura-silent")
+        await expect(silent).not_to_have_count(await silent.count())
+        await ask(page, "What do you see?")
+        await expect(thumbs).to_have_count(number)
+        if await thumbs.first.get_attribute("src") != seen:
+            break
+    else:
+        pytest.fail("the picture stood still")

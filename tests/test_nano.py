@@ -35,18 +35,14 @@ def figures() -> dict:
 
 def test_it_is_as_good_as_when_it_was_measured(figures: dict):
     """A little under the model card's figures: a change of the core that spoils the model is seen here."""
-    assert figures["question_accuracy"] >= 0.70
-    assert figures["alert_hit_rate"] >= 0.55
+    assert figures["question_accuracy"] >= 0.75
+    assert figures["alert_hit_rate"] >= 0.70
     assert figures["silence_accuracy"] >= 0.98
     assert figures["acknowledged"] >= 0.95
 
 
-BARS = pytest.mark.xfail(reason="alerts are the checkpoint's weak side: see its model card", strict=True)
-
-
-@BARS
-def test_seven_of_ten_alerts_come_in_time(figures: dict):
-    assert figures["alert_hit_rate"] >= 0.70
+#: What the model card says it does not get.
+MISSED = pytest.mark.xfail(reason="one thing in it is missed: see the model card", strict=True)
 
 
 def said(lines: list[dict]) -> list[tuple[float, str]]:
@@ -70,7 +66,7 @@ DEMOS = {
 
 
 @pytest.mark.parametrize(
-    "name", [name if name == "colors" else pytest.param(name, marks=BARS) for name in sorted(DEMOS)]
+    "name", [name if name == "colors" else pytest.param(name, marks=MISSED) for name in sorted(DEMOS)]
 )
 def test_a_demo_is_answered_through_the_command_line(name: str):
     folder = ROOT / "assets" / "demos"
@@ -85,7 +81,7 @@ def test_a_demo_is_answered_through_the_command_line(name: str):
     assert not missing, json.dumps(said(lines), indent=1)
 
 
-@BARS
+@MISSED
 def test_the_count_that_ends_the_demo_is_right():
     folder = ROOT / "assets" / "demos"
     done = app("--replay", folder / "three_kinds.mp4", "--script", folder / "three_kinds.json", "--headless", "--json")

@@ -12,13 +12,14 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from aura_core import events
+from aura_core.backlog import Backlog, Waiting
 from aura_core.context import Message
 from aura_core.engines.base import StepStats
 from aura_core.recording import RecordingError
 from aura_core.recording.format import Reader
 from aura_core.recording.replay import replay
 from aura_core.requests import StandingRequests
-from aura_core.session import Session, SessionConfig
+from aura_core.session import SessionConfig
 from tests.recorded import FAILS, Actor, again, picture, recorded
 from tests.scripted import Journal, idle
 
@@ -168,13 +169,14 @@ async def test_another_prompt_is_told(tmp_path: Path, monkeypatch: pytest.Monkey
 
 async def test_a_turn_taken_otherwise_ends_the_replay(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await simple(tmp_path / "a")
-    put = Session._put
+    take = Backlog.take
 
-    def skipping(self: Session, chunk: Any) -> None:
-        put(self, chunk)
-        self._queue[-1].skip = chunk.index == 3
+    def skipping(self: Backlog) -> Waiting:
+        item = take(self)
+        item.skip = item.chunk.index == 3
+        return item
 
-    monkeypatch.setattr(Session, "_put", skipping)
+    monkeypatch.setattr(Backlog, "take", skipping)
     report = await again(tmp_path / "a", SCRIPT)
     assert report.course == "turn 4 is chunk 3, skipped, recorded is chunk 3"
     assert len(report.outcomes) == 3

@@ -10,7 +10,7 @@ from train.shape import AURA_NANO, QWEN3_VL_8B, ModelShape
 
 @dataclass(frozen=True)
 class VisionStage:
-    steps: int = 2400
+    steps: int = 4800
     batch: int = 64  # chunks
     chunks_per_scene: int = 4
     lr: float = 2e-3
@@ -46,6 +46,8 @@ UNASKED = Draw(
     topics=_EVENLY,
 )
 
+# A request that waits long, and hardly anything else: the event must still be known for what was asked.
+RARE = Draw(((30.0, 60.0),), (0.05, 0.6, 0.35), (1, 2), foresight=0.9, busy=0.0, topics=_EVENLY)
 # As people ask, mostly about what they see: on this the silence bias is set.
 LIFE = Draw(((3.0, 8.0), (4.0, 12.0), (10.0, 30.0)), (0.55, 0.25, 0.2), (2,), foresight=0.65, busy=0.0)
 
@@ -74,14 +76,10 @@ class NanoConfig:
     busy_scenes: int = 800
     scene_seconds: int = 60
     streams: tuple[StreamStage, ...] = (
-        StreamStage(steps=2200, batch=8, window=(6, 6), draws=(WORDS,)),
-        StreamStage(steps=600, batch=5, window=(14, 8), draws=(WORDS,)),
-        StreamStage(steps=400, batch=3, window=(30, 15), draws=(WORDS,)),
+        StreamStage(steps=1500, batch=8, window=(6, 6), draws=(WORDS,)),
         StreamStage(steps=600, batch=16, window=(5, 5), draws=(ONE_REQUEST,), lr=2e-3),
-        StreamStage(steps=900, batch=6, window=(14, 8), draws=(UNASKED, ONE_REQUEST, UNASKED), lr=1.5e-3),
-        StreamStage(steps=600, batch=3, window=(30, 15)),
-        StreamStage(steps=400, batch=6, window=(14, 8), draws=(UNASKED, ONE_REQUEST, UNASKED), lr=1e-3),
-        StreamStage(steps=300, batch=3, window=(30, 15)),
+        StreamStage(steps=1700, batch=6, window=(14, 8), draws=(UNASKED, ONE_REQUEST, UNASKED), lr=1.5e-3),
+        StreamStage(steps=700, batch=3, window=(30, 15), draws=(UNASKED, RARE, LIFE)),
     )
     lr: float = 2e-3
     warmup: int = 100

@@ -1,7 +1,8 @@
 """Stage one of `aura-nano`: the vision tower learns what is where, cell by cell.
 
 Every merged token (a cell of 32x32 pixels) is asked, through a linear probe that is thrown away afterwards, for the
-kind and color of what covers it, whether a thing's center lies in it, and what changed since the chunk's first frame.
+kind and color of what covers it, whether a thing's center lies in it, what changed since the chunk's first frame, and
+whether that thing is on the left, in the middle or on the right.
 The tower and its mergers are then frozen, as in the paper (section 6.1). The probe also reads the deepstack features,
 so that both of the paths into the language model carry the answer.
 """
@@ -20,9 +21,10 @@ from tqdm import tqdm
 from transformers import Qwen3VLForConditionalGeneration
 
 from aura_core.pixels import PixelConfig, to_patches
+from data_pipeline.world.questions import third
 from data_pipeline.world.render import Renderer
 from data_pipeline.world.scene import Scene, make_scene
-from data_pipeline.world.vocabulary import COLORS, KINDS
+from data_pipeline.world.vocabulary import COLORS, KINDS, PLACES
 from train.checkpoint import load_state, save_state
 from train.configs import VisionStage
 from train.optimizer import Optimizer
@@ -30,14 +32,21 @@ from train.optimizer import Optimizer
 CELL = 32
 CHANGES = ("none", "appeared", "left", "recolored", "moving")
 SIZES = ((128, 96), (128, 96), (128, 96), (160, 96), (128, 128), (96, 128))  # 4:3 mostly, as cameras are
-HEADS = {"kind": len(KINDS) + 1, "color": len(COLORS) + 1, "center": 2, "change": len(CHANGES)}
-WEIGHTS = {"kind": 1.0, "color": 0.7, "center": 0.5, "change": 0.5}
+HEADS = {
+    "kind": len(KINDS) + 1,
+    "color": len(COLORS) + 1,
+    "center": 2,
+    "change": len(CHANGES),
+    "place": len(PLACES) + 1,
+}
+WEIGHTS = {"kind": 1.0, "color": 0.7, "center": 0.5, "change": 0.5, "place": 0.3}
 
 
 def cell_labels(scene: Scene, t: float, width: int, height: int, before: float = 0.5) -> np.ndarray:
-    """What each cell shows at `t`, int64 (4, cells): kind, color (0: none), center, change since `t - before`."""
+    """What each cell shows at `t`, int64 (5, cells): kind, color (0: none), center, change since `t - before`, place
+    (0: none)."""
     rows, columns = height // CELL, width // CELL
-    labels = np.zeros((4, rows, columns), np.int64)
+    labels = np.zeros((len(HEADS), rows, columns), np.int64)
     y, x = (np.mgrid[0:rows, 0:columns] * CELL).astype(np.float32)
     best = np.full((rows, columns), 0.22)  # the least share of a cell that counts
     for actor in scene.actors:
@@ -66,13 +75,14 @@ def cell_labels(scene: Scene, t: float, width: int, height: int, before: float =
         labels[3][wins] = change
         labels[0][wins] = KINDS.index(actor.kind) + 1 if here else 0
         labels[1][wins] = list(COLORS).index(color) + 1 if here and color else 0
+        labels[4][wins] = list(PLACES).index(third(actor.place_at(t)[0])) + 1 if here else 0
         if here and 0 <= px < width and 0 <= py < height:
             labels[2][int(py // CELL), int(px // CELL)] = 1
-    return labels.reshape(4, -1)
+    return labels.reshape(len(HEADS), -1)
 
 
 class Scenes(IterableDataset):
-    """Endless batches of rendered chunks: (patches, grid_thw, labels (4, cells))."""
+    """Endless batches of rendered chunks: (patches, grid_thw, labels (5, cells))."""
 
     def __init__(self, config: VisionStage, pixels: PixelConfig, seed: int, skip: int = 0):
         self.config, self.pixels, self.seed, self.skip = config, pixels, seed, skip
