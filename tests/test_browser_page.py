@@ -280,6 +280,26 @@ async def test_a_screen_is_watched_like_a_camera(server: Server, browser: Browse
     await close(watched)
 
 
+async def test_a_long_day_keeps_its_words_and_not_its_rows(server: Server, browser: Browser) -> None:
+    """A row holds pictures; those that are no longer shown must not be held by the transcript."""
+    watched = await open_page(browser, server.url, **DESKTOP)
+    kept, rows, shown = await watched.page.evaluate(
+        """async () => {
+            const { Timeline } = await import('/aura/static/timeline.js');
+            const timeline = new Timeline(() => {}, () => {});
+            for (let chunk = 0; chunk < 500; chunk++) {
+                timeline.add({ kind: 'alert', t: chunk, clock: new Date(), text: `alert ${chunk}`, chunk, before: [] });
+                timeline.frame(chunk, 'data:,');
+                timeline.jump(timeline.items[0]);
+            }
+            return [timeline.items.length, timeline.items.filter((item) => item.row).length,
+                document.querySelectorAll('.aura-alert').length];
+        }"""
+    )
+    assert (kept, rows, shown) == (500, 200, 200)
+    await close(watched)
+
+
 async def test_words_are_never_markup(server: Server, browser: Browser) -> None:
     """Of a file's name, a question, a reply; and whatever else the server may say, recognized speech included."""
     watched = await open_page(browser, server.url, **DESKTOP)

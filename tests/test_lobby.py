@@ -204,7 +204,7 @@ async def test_a_page_that_falls_silent_is_hung_up_on(monkeypatch: pytest.Monkey
     async def hang_up() -> None:
         hung_up.set()
 
-    wire = Wire(lobby, sent.append, hang_up)
+    wire = Wire(lobby, lambda text, fleeting: sent.append(text), hang_up)
     assert not await wire.begin("nobody")
     token = lobby.ask().token
     assert await wire.begin(token)

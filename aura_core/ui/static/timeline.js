@@ -49,13 +49,15 @@ export class Timeline {
     if (item.chunk !== undefined) words.append(this.marks(item));
     row.append(words);
     $("timeline").prepend(row);
-    while ($("timeline").childElementCount > SHOWN) $("timeline").lastElementChild.remove();
+    const gone = this.items.at(-SHOWN - 1); // of this one only the words are kept
+    gone?.row?.remove();
+    if (gone) gone.row = null;
   }
 
   /** A picture that the model saw when it spoke on `chunk`. */
   frame(chunk, url) {
     const item = this.items.findLast((other) => other.chunk === chunk);
-    if (!item) return;
+    if (!item?.row) return;
     item.frames.push(url);
     const old = this.items.filter((other) => other.frames.length).at(-PICTURED - 1);
     if (old) old.frames = [];
@@ -74,8 +76,9 @@ export class Timeline {
     return this.items.findLast((item) => item.chunk !== undefined && item.request === request);
   }
 
-  /** Bring an item into view. */
+  /** Bring an item into view, if it is still shown. */
   jump(item) {
+    if (!item?.row) return;
     item.row.scrollIntoView({ block: "nearest" });
     item.row.focus();
     for (const row of $("timeline").querySelectorAll(".aura-found")) row.classList.remove("aura-found");
