@@ -116,20 +116,23 @@ async def test_a_camera_of_the_server_that_is_not_there(browser: Browser) -> Non
 
 
 async def test_the_next_camera_of_the_device(server: Server, browser: Browser) -> None:
-    """The other one is shown, and the session goes on."""
+    """Over to the other one and back; the session goes on. Chromium shows its second fake camera but never sends it, so
+    what arrives is looked at after the second change."""
     watched = await open_page(browser, server.url, viewport=DESKTOP)
     page = watched.page
     await watch(page)
-    await expect(page.locator("#aura-flip")).to_be_visible()
     device = "document.getElementById('aura-video').srcObject.getVideoTracks()[0].getSettings().deviceId"
-    first = await page.evaluate(device)
-    await page.click("#aura-flip")
-    await page.wait_for_function(f"first => {device} !== first", arg=first)
+    sent = "pcs.at(-1).getSenders().find(({ track }) => track?.kind === 'video').track.getSettings().deviceId"
+    for _ in range(2):
+        first = await page.evaluate(device)
+        await expect(page.locator("#aura-flip")).to_be_visible()
+        await page.click("#aura-flip")
+        await page.wait_for_function(f"first => {device} !== first && {sent} === {device}", arg=first)
     thumbs = page.locator(".aura-answer .aura-thumb img")
     await ask(page, "What do you see?")
     await expect(thumbs).to_have_count(1)
     seen = await thumbs.first.get_attribute("src")
-    for number in range(2, 5):  # what the model saw goes on changing; the clip is seen again after eight seconds
+    for number in range(2, 8):
         silent = page.locator("#aura-strip .aura-silent")
         await expect(silent).not_to_have_count(await silent.count())
         await ask(page, "What do you see?")
@@ -138,3 +141,5 @@ async def test_the_next_camera_of_the_device(server: Server, browser: Browser) -
             break
     else:
         pytest.fail("the picture stood still")
+    assert watched.faults == []
+    await page.close()
