@@ -101,7 +101,7 @@ def write_clip(path: Path, seconds: int = 8, codec: str = "libx264") -> None:
     with av.open(str(path), "w") as container:
         stream = cast(av.VideoStream, container.add_stream(codec, rate=fps))
         stream.width, stream.height = width, height
-        stream.pix_fmt = "yuv420p" if codec == "libx264" else "yuvj420p"
+        stream.pix_fmt = "yuvj420p" if codec == "mjpeg" else "yuv420p"
         for i in range(seconds * fps):
             picture = ground.copy()
             x = width * (0.95 - 0.4 * i / (seconds * fps))
