@@ -14,7 +14,7 @@ pytest.importorskip("playwright", reason="a browser is driven with playwright")
 from playwright.async_api import Browser, Page, expect
 
 from tests import browser as helpers
-from tests.browser import ANSWER, Server, ask, open_page, state
+from tests.browser import ANSWER, Server, ask, open_page, state, watch
 
 pytestmark = [
     pytest.mark.skipif(not helpers.CHROMIUM.exists(), reason=f"there is no {helpers.CHROMIUM}"),
@@ -108,6 +108,25 @@ async def test_a_reload_returns_to_the_session(server: Server, browser: Browser)
     await page.reload()
     await expect(page.locator("#aura-ideas button").first).to_be_visible()
     await state(page, "off")  # who stopped is not brought back
+
+
+async def test_a_connection_that_breaks_while_it_is_made_is_made_again(server: Server, browser: Browser) -> None:
+    watched = await open_page(browser, server.url)
+    page = watched.page
+    await page.evaluate(
+        """() => { const create = RTCPeerConnection.prototype.createDataChannel;
+        RTCPeerConnection.prototype.createDataChannel = function (...a) {
+            RTCPeerConnection.prototype.createDataChannel = create;
+            const channel = create.apply(this, a);
+            channel.addEventListener("open", () => channel.close());
+            return channel; }; }"""
+    )
+    await watch(page)
+    await ask(page, "What do you see?")
+    await expect(page.locator(".aura-answer p")).to_have_text(ANSWER)
+    await expect(page.locator("#aura")).to_have_attribute("data-transport", "webrtc")
+    assert watched.faults == []
+    await stop(server, page)
 
 
 async def test_without_webrtc_it_goes_over_http(server: Server, clips: Path) -> None:

@@ -1,7 +1,7 @@
 // One connection to the server, by whatever transport works: first a seat, then WebRTC, and where that cannot connect,
 // plain HTTP. It says a word every few seconds, and takes a server that says nothing for gone.
 
-import { Link, NO_CONNECTION } from "./link.js";
+import { BROKEN, Link, NO_CONNECTION } from "./link.js";
 import { SocketLink } from "./socket.js";
 
 const PING_MS = 2000;
@@ -23,7 +23,7 @@ export class Connection {
     if (!seat.webrtc) this.seat.keep({ plain: true }); // the server knows that it cannot connect
     if (!this.seat.plain) {
       try {
-        await this.connect(new Link(seat.ice_servers, seat.token, this.inner()), stream);
+        await this.connectTwice(() => new Link(seat.ice_servers, seat.token, this.inner()), stream);
       } catch (error) {
         if (this.closed || error.message !== NO_CONNECTION) throw error;
         this.seat.keep({ plain: true });
@@ -50,6 +50,16 @@ export class Connection {
     if (this.closed) {
       link.close();
       throw new Error("closed");
+    }
+  }
+
+  /** Once more where it breaks in the making: the network may only have changed under it. */
+  async connectTwice(link, stream) {
+    try {
+      await this.connect(link(), stream);
+    } catch (error) {
+      if (this.closed || error.message !== BROKEN) throw error;
+      await this.connect(link(), stream);
     }
   }
 

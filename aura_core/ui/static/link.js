@@ -8,6 +8,7 @@ const ICE_MS = 10000; // from the answer on
 const UPLOADED_PER_SECOND = 5; // pictures; the server looks at two
 export const NO_CONNECTION =
   "The connection could not be made. Browsers need a network for it, even to this same computer (Wi-Fi without internet will do); to reach a server elsewhere, it may need a TURN server.";
+export const BROKEN = "The connection broke while it was being made.";
 
 export class Link {
   /** `onMessage(object)`, `onSound(MediaStream)`, `onLost()`, `onWobble(boolean)` are called as things happen. */
@@ -105,6 +106,7 @@ export class Link {
 
   lost() {
     if (this.closed) return;
+    if (!this.established) this.fail(new Error(BROKEN));
     this.close();
     this.handlers.onLost();
   }
