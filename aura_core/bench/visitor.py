@@ -60,8 +60,10 @@ class Visitor:
         ask_every: float,
         question: str,
         transport: Transport,
+        first_ask: float | None = None,
     ) -> None:
         """Visit the server at `url` for `seconds`, showing `frames` (uint8 RGB (H, W, 3)) two a second, in a circle.
+        The first question comes after `first_ask` seconds (default: `ask_every`).
 
         Raises BenchError when it cannot get in.
         """
@@ -70,13 +72,19 @@ class Visitor:
         carrier = _socket if transport == "socket" else _webrtc
         try:
             async with carrier(url, token, frames, arrived.put_nowait) as send:
-                await self._visit(send, arrived, seconds, ask_every, question)
+                await self._visit(send, arrived, seconds, ask_every, question, first_ask or ask_every)
         finally:
             async with httpx.AsyncClient() as client:
                 await client.post(f"{url}/aura/leave", content=token)
 
     async def _visit(
-        self, send: Send, arrived: asyncio.Queue[str], seconds: float, ask_every: float, question: str
+        self,
+        send: Send,
+        arrived: asyncio.Queue[str],
+        seconds: float,
+        ask_every: float,
+        question: str,
+        first_ask: float,
     ) -> None:
         await send({"type": "watch", "demo": None})
         end = time.monotonic() + TIMEOUT
@@ -90,7 +98,7 @@ class Visitor:
             if now >= pings:
                 pings = now + 2.0
                 await send({"type": "ping"})
-            if ask_every and now >= (asks or self._started + ask_every):
+            if ask_every and now >= (asks or self._started + first_ask):
                 asks = now + ask_every
                 self._question = now
                 await send({"type": "ask", "text": question})

@@ -69,7 +69,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _visit(url: str, frames: list[Any], args: argparse.Namespace) -> list[Visitor]:
-    """All visits at once, begun over the first second as chance would have it."""
+    """All visits at once, begun over the first second; their questions are spread evenly, as people's are by chance."""
     from aura_core.bench.visitor import Visitor  # and with it aiortc, which takes a while
 
     visitors = [Visitor() for _ in range(args.at_once)]
@@ -77,7 +77,8 @@ async def _visit(url: str, frames: list[Any], args: argparse.Namespace) -> list[
     async def stay(index: int, visitor: Visitor) -> None:
         await asyncio.sleep(index / len(visitors))
         try:
-            await visitor.stay(url, frames, args.seconds, args.ask_every, QUESTION, args.transport)
+            first = args.ask_every * (1 + index / len(visitors))
+            await visitor.stay(url, frames, args.seconds, args.ask_every, QUESTION, args.transport, first)
         except (BenchError, OSError) as error:
             visitor.errors.append(str(error))
         except Exception as error:
