@@ -182,9 +182,10 @@ async def test_frames_that_the_server_has_dropped_are_sent_again_once(server: Fa
         assert server.sent() == ["s-0", "s-1", "s-2"]
         server._items.pop("s-1")
         await say(session, conversation(4))
-        assert server.sent()[3:] == ["s-0", "s-1", "s-2", "s-3"]
+        # under new names: vLLM fails over data of a name that its cache lost only half
+        assert server.sent()[3:] == ["s-0-1", "s-1-1", "s-2-1", "s-3-1"]
         await say(session, conversation(5))
-        assert server.sent()[7:] == ["s-4"]
+        assert server.sent()[7:] == ["s-4-1"]
     assert len(server.bodies) == 6
 
 

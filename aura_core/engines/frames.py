@@ -61,10 +61,13 @@ class Shipping:
         self._there: frozenset[str] = frozenset()
         self._refused = False  # the last shipment, for what it had by name only
         self._strikes = 0
+        self._round = 0  # how often names had to be given anew
 
     def pack(self, messages: Sequence[Message]) -> Shipment:
         """Chat messages with one video item a chunk. Raises ValueError for frames that cannot be sent."""
-        there = self._there if self._strikes < _STRIKES else frozenset()
+        keeps = self._strikes < _STRIKES
+        there = self._there if keeps else frozenset()
+        self._round += not keeps
         whole, bare = set(), set()
         packed = chat_messages(messages)
         for message in packed:
@@ -76,7 +79,8 @@ class Shipping:
                     chunk = item["video"]
                     (bare if chunk.uid in there else whole).add(chunk.uid)
                     url = None if chunk.uid in there else {"url": data_url(chunk.frames, self._pixels, self._quality)}
-                    content[i] = {"type": "video_url", "video_url": url, "uuid": chunk.uid}
+                    uuid = f"{chunk.uid}-{self._round}" if self._round else chunk.uid
+                    content[i] = {"type": "video_url", "video_url": url, "uuid": uuid}
         return Shipment(packed, frozenset(whole), frozenset(bare))
 
     def arrived(self, shipment: Shipment, only: bool = True) -> None:
@@ -94,3 +98,5 @@ class Shipping:
         """The server has nothing any more: it was restarted, or it `refused` what was sent by name."""
         self._there = frozenset()
         self._refused = refused
+        # vLLM also fails over data whose name it thinks it knows, when its cache loses that while it reads the request
+        self._round += refused
