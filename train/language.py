@@ -120,7 +120,7 @@ def train_streams(
         ]
         batch = collate(samples, config.supervise, tokenizer.pad_token_id)
         optimizer.set_lr(learning_rate(step - cycle.first, cycle.end - cycle.first, cycle.peak, config.warmup))
-        with torch.autocast("cpu", dtype=torch.bfloat16):  # a quarter faster where there is AMX
+        with torch.autocast("cpu", dtype=torch.bfloat16):  # a quarter faster where the processor has it
             logits, labels = target_logits(model, batch)
         loss = weighted_loss(logits.float(), labels, batch.weight, stage.batch)
         noticed, awaited, due, events_seen, due_right = change_loss(model, probes, samples, batch)

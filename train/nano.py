@@ -11,6 +11,7 @@ import torch.multiprocessing as mp
 from transformers.utils import logging as transformers_logging
 
 from aura_core.pixels import PixelConfig
+from train.attention import BLOCKS
 from train.calibrate import silence_bias
 from train.configs import NanoConfig
 from train.export import export
@@ -31,6 +32,7 @@ def worker(rank: int, config: NanoConfig, out: Path, source: Path) -> None:
         dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=config.processes)
     model, tokenizer = new_model(config.seed)
     model.model.visual.load_state_dict(torch.load(source / "vision.pt", weights_only=True)["visual"])
+    model.model.language_model.set_attn_implementation(BLOCKS)
     pixels = PixelConfig.from_checkpoint(source)
 
     def shot(first: int, count: int):
