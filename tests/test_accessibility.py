@@ -5,23 +5,15 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("fastrtc", reason="the page needs fastrtc")
-pytest.importorskip("playwright", reason="drives the browser")
-
-from playwright.async_api import Browser, expect
-
-from tests import browser as helpers
 from tests.browser import Server, ask, open_page, watch
+from tests.chromium import IN_CHROMIUM, Browser, expect
 from tests.test_browser_page import DESKTOP, PHONE, browser, clips, close, server
 
 __all__ = ["browser", "clips", "server"]  # fixtures
 
 axe = pytest.importorskip("axe_playwright_python.async_playwright", reason="brings axe-core: requirements-extra.txt")
 
-pytestmark = [
-    pytest.mark.skipif(not helpers.CHROMIUM.exists(), reason=f"there is no {helpers.CHROMIUM}"),
-    pytest.mark.timeout(300),
-]
+pytestmark = IN_CHROMIUM
 
 
 @pytest.mark.parametrize("window", [DESKTOP, PHONE], ids=["desktop", "phone"])

@@ -6,24 +6,15 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("fastrtc", reason="the page needs fastrtc")
-pytest.importorskip("playwright", reason="drives the browser")
-
-from playwright.async_api import Browser, expect
-
 from aura_core.profiles import NANO_CHECKPOINT
 from aura_core.ui import PortInUse
 from aura_core.ui.demos import find_demos
 from aura_core.ui.page import DEMOS, claim_port
 from tests import browser as helpers
 from tests.browser import ACKNOWLEDGEMENT, ALERT, ANSWER, Server, ask, open_page, state, watch
+from tests.chromium import IN_CHROMIUM, Browser, expect
 
-expect.set_options(timeout=30_000)  # a busy machine is not a failure
-
-pytestmark = [
-    pytest.mark.skipif(not helpers.CHROMIUM.exists(), reason=f"there is no {helpers.CHROMIUM}"),
-    pytest.mark.timeout(180),
-]
+pytestmark = IN_CHROMIUM
 
 SLOTS = 2
 MARKUP = '<img src=x onerror="document.title=1"> & <b>bold</b>?'

@@ -6,21 +6,12 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("fastrtc", reason="the page needs fastrtc")
-pytest.importorskip("playwright", reason="drives the browser")
-
-from playwright.async_api import Browser, Page, expect
-
 from tests import browser as helpers
 from tests.browser import ANSWER, Server, ask, open_page, state, watch
 from tests.cameras import CameraServer, HttpCamera, serving
+from tests.chromium import IN_CHROMIUM, Browser, Page, expect
 
-expect.set_options(timeout=60_000)  # a busy machine is not a failure
-
-pytestmark = [
-    pytest.mark.skipif(not helpers.CHROMIUM.exists(), reason=f"there is no {helpers.CHROMIUM}"),
-    pytest.mark.timeout(300),
-]
+pytestmark = IN_CHROMIUM
 
 DESKTOP = {"width": 1280, "height": 800}
 # How bright the picture on the page is, 0 to 255; 0 while there is none.

@@ -7,18 +7,14 @@ import asyncio
 import os
 from pathlib import Path
 
-import pytest
-
-pytest.importorskip("fastrtc", reason="the page needs fastrtc")
-pytest.importorskip("playwright", reason="drives the browser")
-
 import numpy as np
 import psutil
-from playwright.async_api import Browser, CDPSession, expect
+import pytest
 
 from aura_core.profiles import NANO_CHECKPOINT
 from tests import browser as helpers
 from tests.browser import Server, ask, open_page, watch
+from tests.chromium import IN_CHROMIUM, Browser, CDPSession, expect
 from tests.test_browser import browser, clips
 
 __all__ = ["browser", "clips"]  # fixtures
@@ -30,7 +26,7 @@ FILLING = 10
 GROWTH = 0.5
 
 pytestmark = [
-    pytest.mark.skipif(not helpers.CHROMIUM.exists(), reason=f"there is no {helpers.CHROMIUM}"),
+    *IN_CHROMIUM,
     pytest.mark.skipif(MINUTES < 4, reason="takes long: AURA_MINUTES=30, at least 4"),
     pytest.mark.timeout(60 * MINUTES + 300),
 ]

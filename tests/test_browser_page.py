@@ -11,20 +11,11 @@ from typing import Any
 
 import pytest
 
-pytest.importorskip("fastrtc", reason="the page needs fastrtc")
-pytest.importorskip("playwright", reason="drives the browser")
-
-from playwright.async_api import Browser, Page, expect
-
 from tests import browser as helpers
 from tests.browser import ACKNOWLEDGEMENT, ALERT, ANSWER, REPEAT, Server, Watched, ask, open_page, state, watch
+from tests.chromium import IN_CHROMIUM, Browser, Page, expect
 
-expect.set_options(timeout=60_000)  # a busy machine is not a failure
-
-pytestmark = [
-    pytest.mark.skipif(not helpers.CHROMIUM.exists(), reason=f"there is no {helpers.CHROMIUM}"),
-    pytest.mark.timeout(300),
-]
+pytestmark = IN_CHROMIUM
 
 MARKUP = '<img src=x onerror="document.title=1"><script>document.title=2</script>'
 FILE_NAME = "<img src=x onerror=document.title=3>"

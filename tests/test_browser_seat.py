@@ -8,20 +8,11 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("fastrtc", reason="the page needs fastrtc")
-pytest.importorskip("playwright", reason="a browser is driven with playwright")
-
-from playwright.async_api import Browser, Page, expect
-
 from tests import browser as helpers
 from tests.browser import ANSWER, Server, ask, open_page, state, watch
+from tests.chromium import IN_CHROMIUM, Browser, Page, expect
 
-pytestmark = [
-    pytest.mark.skipif(not helpers.CHROMIUM.exists(), reason=f"there is no {helpers.CHROMIUM}"),
-    pytest.mark.timeout(400),
-]
-
-expect.set_options(timeout=60_000)  # for a busy machine
+pytestmark = IN_CHROMIUM
 
 #: Seconds for which the network is away.
 CUT = 20
