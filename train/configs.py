@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from data_pipeline.world.questions import TOPICS
+from data_pipeline.world.questions import ASKS, TOPICS
 from train.loss import Supervise
 from train.shape import AURA_NANO, QWEN3_VL_8B, ModelShape
 
@@ -27,6 +27,7 @@ class Draw:
     foresight: float
     busy: float  # how often a film full of events is taken: they are what alerts are learned from
     topics: tuple[str, ...] = TOPICS
+    asks: tuple[str, ...] = ASKS + ("see", "where", "where", "side")  # places are harder to learn than colors
 
 
 _EVENLY = ("appear",) * 4 + ("leave",) * 2 + ("recolor", "count") + ("change", "move") * 2

@@ -103,7 +103,14 @@ def draw_sample(
     gap = draw.question_gaps[int(rng.integers(len(draw.question_gaps)))]
     standing = draw.standing[int(rng.integers(len(draw.standing)))]
     questions = draw_questions(
-        film.scene, int(rng.integers(2**31)), gap, draw.types, standing, foresight=draw.foresight, topics=draw.topics
+        film.scene,
+        int(rng.integers(2**31)),
+        gap,
+        draw.types,
+        standing,
+        foresight=draw.foresight,
+        topics=draw.topics,
+        asks=draw.asks,
     )
     n, n_extra = stage.window
     end = int(rng.integers(min(n, length), length + 1))

@@ -20,6 +20,8 @@ from data_pipeline.world.vocabulary import COLORS, KINDS, NUMBERS, OBJECTS, PLAC
 JUST_BEFORE = 0.05  # the newest frame at a tick was shown about this long ago
 # What requests are about, as often as it stands here.
 TOPICS = ("appear",) * 5 + ("leave",) * 2 + ("recolor", "change", "move", "count")
+# What real-time questions are about.
+ASKS = ("see", "color", "color", "colors", "count", "count", "exist", "exist", "where", "side")
 ONCE_ONLY = ("recolor", "count")  # nobody asks for these every time
 SETTLED = 0.5  # no question is asked so soon after an event that its answer would hang on one frame
 
@@ -56,8 +58,10 @@ class Questioner:
         held_out: bool = False,
         foresight: float = 0.65,
         topics: Sequence[str] = TOPICS,
+        asks: Sequence[str] = ASKS,
     ):
-        self.scene, self.rng, self.held_out, self.foresight, self.topics = scene, rng, held_out, foresight, topics
+        self.scene, self.rng, self.held_out, self.foresight = scene, rng, held_out, foresight
+        self.topics, self.asks = topics, asks
         self.events = scene.events()
 
     # --- looking ----------------------------------------------------------------------------------------------------
@@ -90,9 +94,7 @@ class Questioner:
         """A question answered at once; None where the topic does not fit the moment."""
         if not self.settled(t):
             return None
-        topic = topic or self.pick(
-            ("see", "color", "color", "colors", "count", "count", "exist", "exist", "where", "side")
-        )
+        topic = topic or self.pick(self.asks)
         made = getattr(self, f"_{topic}")(t)
         if made is None:
             return None
@@ -285,14 +287,15 @@ def draw_questions(
     held_out: bool = False,
     foresight: float = 0.65,
     topics: Sequence[str] = TOPICS,
+    asks: Sequence[str] = ASKS,
 ) -> list[QA]:
     """Questions in the order they are asked, at whole seconds, `gap` seconds apart.
 
     `types` are the shares of real-time, proactive and multi-response; at most `standing` requests wait at a time;
     `foresight` is the share of requests for things to appear that are about something that will; `topics` are what
-    requests are about."""
+    requests are about, `asks` what real-time questions are."""
     rng = np.random.default_rng([scene.seed, seed, 0xC0])
-    questioner = Questioner(scene, rng, held_out, foresight, topics)
+    questioner = Questioner(scene, rng, held_out, foresight, topics, asks)
     out: list[QA] = []
     t = float(rng.integers(1, 5))
     while t < scene.duration - 1:
