@@ -91,7 +91,7 @@ async def test_what_is_cut_after_it_was_generated_is_cut_in_the_context(backends
         assert len("I see") <= len(heard) <= len("I see a red circle, a blue")
 
 
-async def test_most_of_what_people_ask_is_noticed_in_time() -> None:
+async def test_whatever_people_ask_is_noticed_in_time() -> None:
     """Every question of the recognizer's tests, by two voices, while the assistant speaks."""
     delays = []
     for question, voice in product(QUESTIONS, ("en-us", "en-us+f3")):
@@ -101,4 +101,24 @@ async def test_most_of_what_people_ask_is_noticed_in_time() -> None:
         blocks = ((end / RATE, heard[end - BLOCK : end]) for end in range(BLOCK, len(heard), BLOCK))
         noticed = next(t for t, block in blocks for event in vad.hear(t, block) if event.type == "onset")
         delays.append(1000 * (noticed - began))
-    assert np.mean(np.array(delays) <= STOP_MS) >= 0.75
+    assert max(delays) <= STOP_MS
+
+
+async def test_what_clicks_and_knocks_seldom_holds_the_voice() -> None:
+    """Two hundred short sounds, noisy and tonal ones, none of them louder than speech is close by."""
+    random = np.random.default_rng(7)
+    heard = random.normal(0, 20, 400 * RATE)
+    for second in range(0, 400, 2):
+        n = int(RATE * random.uniform(0.01, 0.15))
+        tone = np.sin(2 * np.pi * random.uniform(80, 900) * np.arange(n) / RATE)
+        burst = tone if second % 4 else random.normal(0, 1, n)
+        fading = np.exp(-np.linspace(0, random.uniform(2, 6), n))
+        heard[second * RATE : second * RATE + n] += random.uniform(1000, 12000) * burst * fading
+    pcm = heard.clip(-32768, 32767).astype(np.int16)
+    vad = Vad()
+    vad.strict = True
+    happened = [
+        event.type for end in range(RATE, len(pcm) + 1, RATE) for event in vad.hear(end / RATE, pcm[end - RATE : end])
+    ]
+    assert happened.count("onset") <= 10
+    assert "start" not in happened

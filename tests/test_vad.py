@@ -60,7 +60,8 @@ def test_the_life_of_an_utterance():
 
 def test_a_cough_is_no_utterance():
     assert types(run([0.1] * 10 + [0.9] * 6 + [0.1] * 40)) == ["onset", "blip"]
-    assert types(run([0.1] * 10 + [0.9] * 3 + [0.1] * 40)) == []
+    assert types(run([0.1] * 10 + [0.9] * 2 + [0.1] * 40)) == ["onset", "blip"]
+    assert types(run([0.1] * 10 + [0.9] * 1 + [0.1] * 40)) == []
 
 
 def test_it_takes_more_to_interrupt():

@@ -136,7 +136,7 @@ async def test_barge_in(stage: Make):
     assert s.cleared == 1
     assert s.queue == []
     assert s.session.interrupted == []
-    assert s.voice.metrics.barge_in_stop_ms[0] == pytest.approx(4 * 32)
+    assert s.voice.metrics.barge_in_stop_ms[0] == pytest.approx(2 * 32)
     s.time = 5.0  # nothing is heard meanwhile
     s.microphone((SPEECH, 20), (QUIET, 25))
     await s.settle()
@@ -172,7 +172,7 @@ async def test_echo_and_short_sounds_change_nothing(stage: Make):
     s = stage()
     s.reply(REPLY)
     await s.settle()
-    s.microphone((MURMUR, 40), (QUIET, 25), (SPEECH, 3), (QUIET, 25))
+    s.microphone((MURMUR, 40), (QUIET, 25), (SPEECH, 1), (QUIET, 25))
     await s.settle()
     assert s.cleared == 0
     assert s.asr.calls == 0

@@ -27,7 +27,7 @@ class Draw:
     foresight: float
     busy: float  # how often a film full of events is taken: they are what alerts are learned from
     topics: tuple[str, ...] = TOPICS
-    asks: tuple[str, ...] = ASKS + ("see", "where", "where", "side")  # places are harder to learn than colors
+    asks: tuple[str, ...] = (*ASKS, "see", "where", "where", "side")  # places are harder to learn than colors
 
 
 _EVENLY = ("appear",) * 4 + ("leave",) * 2 + ("recolor", "count") + ("change", "move") * 2

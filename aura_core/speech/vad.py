@@ -46,7 +46,7 @@ class VadConfig:
     strict_off: float = 0.5
     min_speech: float = 250
     strict_min_speech: float = 384
-    onset: float = 128
+    onset: float = 64
     """Speech for so long may be the beginning of an utterance (`onset`), worth holding one's breath for."""
     blip_gap: float = 192
     """So much silence before `min_speech` was reached, and it was a cough (`blip`)."""
