@@ -16,7 +16,8 @@ import re
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,10 +35,12 @@ CLIP = Path(__file__).resolve().parents[2] / "assets" / "demos" / "three_kinds.m
 #: Of the visitor's seconds, those that must be decided; and the latest that a decision may come, in seconds, 19 of 20
 #: times.
 DECIDED, LATE = 0.9, 1.0
+#: Seconds in which the server must say where it is: it loads a model first, on a machine that may be busy.
+START = 300.0
 
 
 def add_command(commands: Any) -> None:
-    """Register `load` with a group of argparse subcommands."""
+    """Register `visitors` with a group of argparse subcommands."""
     parser = commands.add_parser("visitors", help="so many visitors at once: is every one of them served")
     parser.set_defaults(run=run)
     parser.add_argument("--at-once", type=options.count, default=10, metavar="N", help="visitors (default 10)")
@@ -151,16 +154,34 @@ def _server(visitors: int) -> Iterator[tuple[str, subprocess.Popen[str]]]:
     """`app.py` on a free port of loopback."""
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
+    with _serving([sys.executable, "app.py", "--port", str(port), "--max-sessions", str(visitors)]) as server:
+        yield server
+
+
+@contextlib.contextmanager
+def _serving(command: Sequence[str], start: float = START) -> Iterator[tuple[str, subprocess.Popen[str]]]:
+    """The address that `command`, a server, prints first, and its process. Raises BenchError when that does not come
+    within `start` seconds."""
     root = Path(__file__).resolve().parents[2]
-    command = [sys.executable, "app.py", "--port", str(port), "--max-sessions", str(visitors)]
     process = subprocess.Popen(command, cwd=root, stdout=subprocess.PIPE, text=True)
+    late = threading.Event()
+
+    def give_up() -> None:
+        late.set()
+        process.kill()  # which ends its output, and with it the wait
+
+    timer = threading.Timer(start, give_up)
+    timer.start()
     try:
         assert process.stdout is not None
         url = next((found[0] for line in process.stdout if (found := re.search(r"http://\S+", line))), None)
+        timer.cancel()
         if url is None:
-            raise BenchError("the server did not start")
+            how = f"within {start:g} s" if late.is_set() else f"(exit code {process.wait()})"
+            raise BenchError(f"the server did not start {how}")
         yield url, process
     finally:
+        timer.cancel()
         process.terminate()
         try:
             process.wait(20)
