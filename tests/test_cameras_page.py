@@ -53,6 +53,7 @@ class Film:
         self.line: str | None = None
         self.may_open = threading.Event()
         self.may_open.set()
+        self.hangs = threading.Event()
         self.tell: Callable[[str, bool], None] = lambda line, well: None
 
     def newest(self) -> Shot:
@@ -68,7 +69,11 @@ class Garden(NamedCamera):
     film: Film
 
     def open(self, login: str | None = None, tell: Callable[[str, bool], None] = lambda line, well: None) -> Film:
-        assert self.film.may_open.wait(20)
+        self.film.hangs.set()
+        try:
+            assert self.film.may_open.wait(20)
+        finally:
+            self.film.hangs.clear()
         if self.film.line is not None:
             raise CameraError(self.film.line)
         assert self.film.opened == self.film.closed, "it is connected to once at a time"
@@ -167,6 +172,42 @@ async def test_who_goes_while_it_is_opened_leaves_it_closed() -> None:
     await visit.close()
     await camera.close()
     assert (film.opened, film.closed) == (1, 1)
+
+
+async def test_the_end_does_not_wait_for_one_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    film = Film()
+    film.may_open.clear()
+    camera = garden(film)
+    visit = visitor(camera, FakeOutlet())
+    watching = asyncio.create_task(visit.message(WATCH))
+    assert await asyncio.to_thread(film.hangs.wait, 20)
+    watching.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await watching
+    await visit.close()
+    with monkeypatch.context() as patched:
+        patched.setattr("aura_core.ui.cameras.CLOSE_TIMEOUT", 0.05)
+        await camera.close()
+        assert film.hangs.is_set()
+    film.may_open.set()
+    await camera.close()
+    assert (film.opened, film.closed) == (1, 1), "it is not forgotten"
+
+
+def test_the_server_ends_while_a_camera_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """With all that runs in it: no thread that is waited for hangs with the camera."""
+    monkeypatch.setattr("aura_core.ui.cameras.CLOSE_TIMEOUT", 0.05)
+    film = Film()
+    film.may_open.clear()
+    app = build_app(Assistant(ScriptedEngine(), cameras={"garden": garden(film)}), {})
+    with TestClient(app) as client:
+        token = client.post("/aura/place", json={}).json()["token"]
+        with client.websocket_connect("/aura/socket") as socket:
+            socket.send_json({"token": token})
+            socket.send_json(WATCH)
+            assert film.hangs.wait(20)
+    assert film.hangs.is_set()
+    film.may_open.set()
 
 
 async def test_going_away_and_coming_back_is_told() -> None:

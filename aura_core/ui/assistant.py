@@ -93,8 +93,7 @@ class Assistant:
 
     async def close(self) -> None:
         """Free everything, after the last visit."""
-        for camera in self.cameras.values():
-            await camera.close()
+        await asyncio.gather(*(camera.close() for camera in self.cameras.values()))  # together: some may hang
         for backend in (self.speech.asr, self.speech.tts):
             if backend is not None:
                 await backend.close()

@@ -2,7 +2,7 @@
 
 A camera is opened, in a thread, when the first visit begins to watch it, and closed when the last one stops. When it
 goes away and comes back its watchers are told, and its last picture stands. The page gets small pictures of what the
-session gets to see.
+session gets to see. One that hangs, whatever it hangs in, does not keep the process from ending.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
+import threading
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any
+from concurrent.futures import Future
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -24,6 +26,10 @@ from aura_core.ui import evidence
 
 log = logging.getLogger(__name__)
 
+#: Seconds for which the end waits for a camera that hangs.
+CLOSE_TIMEOUT = 2.0
+
+T = TypeVar("T")
 #: Gets a line for the user; True: all is well.
 Tell = Callable[[str, bool], None]
 
@@ -70,9 +76,9 @@ class SharedCamera:
             self._closing = asyncio.create_task(_close(opened), name="camera closing")
 
     async def close(self) -> None:
-        """Wait until it is closed; everybody has left."""
+        """Wait until it is closed, but not for one that hangs; everybody has left."""
         if self._closing is not None:
-            await self._closing
+            await asyncio.wait({self._closing}, timeout=CLOSE_TIMEOUT)
 
     def small(self, shot: Shot) -> Sequence[str]:
         """A picture for the page (none where that fails); made once, however many watch."""
@@ -90,7 +96,7 @@ class SharedCamera:
             with contextlib.suppress(RuntimeError):  # the loop has ended
                 loop.call_soon_threadsafe(self._told, line, well)
 
-        return await asyncio.to_thread(self._named.open, self._login, tell)
+        return await _apart(lambda: self._named.open(self._login, tell))
 
     def _told(self, line: str, well: bool) -> None:
         public = self._named.public(line)
@@ -106,9 +112,25 @@ async def _close(opened: asyncio.Task[Camera]) -> None:
     except Exception:
         return  # its watchers know
     try:
-        await asyncio.to_thread(camera.close)
+        await _apart(camera.close)
     except Exception:
         log.exception("a camera did not close cleanly")
+
+
+async def _apart(call: Callable[[], T]) -> T:
+    """What `call` returns, run in a thread that may hang: unlike `asyncio.to_thread`'s, nothing waits for it at the
+    end of the process."""
+    result: Future[T] = Future()
+    result.set_running_or_notify_cancel()  # from here on it is not cancelled under the thread's hands
+
+    def run() -> None:
+        try:
+            result.set_result(call())
+        except Exception as error:
+            result.set_exception(error)
+
+    threading.Thread(target=run, name="camera call", daemon=True).start()
+    return await asyncio.wrap_future(result)
 
 
 class Eye:
