@@ -20,7 +20,7 @@ import wave
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import IO, TYPE_CHECKING, Any, cast
 from urllib.request import urlopen
 
 import av
@@ -132,6 +132,11 @@ class Server:
 
     url: str
     process: subprocess.Popen[str]
+    errors: IO[str]
+
+    def log(self) -> str:
+        """What it has said on its standard error so far."""
+        return os.pread(self.errors.fileno(), 1 << 24, 0).decode()  # seeking would move where the server writes
 
     def taken(self) -> int:
         """The number of slots in use."""
@@ -160,7 +165,7 @@ def running_server(*arguments: str) -> Iterator[Server]:
             if url is None:
                 errors.seek(0)
                 raise RuntimeError(f"the server did not start:\n{errors.read()}")
-            yield Server(url, process)
+            yield Server(url, process, errors)
         finally:
             process.terminate()
             try:

@@ -3,17 +3,19 @@
 import asyncio
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from tests import browser as helpers
 from tests.browser import ANSWER, Server, ask, open_page, state, watch
-from tests.cameras import CameraServer, HttpCamera, serving
+from tests.cameras import PASSWORD, USER, CameraServer, HttpCamera, RtspCamera, serving
 from tests.chromium import IN_CHROMIUM, Browser, Page, expect
 
 pytestmark = IN_CHROMIUM
 
 DESKTOP = {"width": 1280, "height": 800}
+SECRETS = (USER, PASSWORD, quote(PASSWORD, safe=""), "let-me-in")
 # How bright the picture on the page is, 0 to 255; 0 while there is none.
 BRIGHTNESS = """() => { const video = document.getElementById("aura-video");
     if (!video.videoWidth) return 0;
@@ -24,14 +26,17 @@ BRIGHTNESS = """() => { const video = document.getElementById("aura-video");
 
 
 @pytest.fixture(scope="module")
-def camera() -> Iterator[CameraServer]:
-    with serving(HttpCamera, fps=4) as camera:
-        yield camera
+def cameras() -> Iterator[dict[str, CameraServer]]:
+    with serving(HttpCamera, fps=4) as garden, serving(RtspCamera, fps=4, locked=True) as yard:
+        yield {"garden": garden, "yard": yard}
 
 
 @pytest.fixture(scope="module")
-def server(camera: CameraServer) -> Iterator[Server]:
-    with helpers.running_server("--camera", f"garden=http://127.0.0.1:{camera.port}/mjpeg", "--keep", "60") as running:
+def server(cameras: dict[str, CameraServer]) -> Iterator[Server]:
+    garden = f"garden=http://127.0.0.1:{cameras['garden'].port}/mjpeg"
+    login = f"{quote(USER, safe='')}:{quote(PASSWORD, safe='')}"
+    yard = f"yard=rtsp://{login}@127.0.0.1:{cameras['yard'].port}/stream?token=let-me-in"
+    with helpers.running_server("--camera", garden, "--camera", yard, "--keep", "60") as running:
         yield running
 
 
@@ -51,16 +56,18 @@ async def see(page: Page) -> None:
     await page.wait_for_function(f"before => {bright} > 10 && {bright} !== before", arg=before)
 
 
-@pytest.mark.parametrize("transport", ["webrtc", "http"])
+@pytest.mark.parametrize(("name", "transport"), [("garden", "webrtc"), ("garden", "http"), ("yard", "webrtc")])
 async def test_a_camera_of_the_server(
-    camera: CameraServer, server: Server, browser: Browser, tmp_path: Path, transport: str
+    cameras: dict[str, CameraServer], server: Server, browser: Browser, tmp_path: Path, name: str, transport: str
 ) -> None:
+    """`garden` is motion JPEG, `yard` RTSP with a password."""
+    camera = cameras[name]
     watched = await open_page(browser, server.url, viewport=DESKTOP)
     page = watched.page
     if transport == "http":
         await page.evaluate("RTCPeerConnection = undefined")
-    await page.select_option("#aura-source", label="Camera: garden")
-    await expect(page.locator("#aura-hint")).to_contain_text("Camera: garden")
+    await page.select_option("#aura-source", label=f"Camera: {name}")
+    await expect(page.locator("#aura-hint")).to_contain_text(f"Camera: {name}")
     hits = camera.hits
     await watch(page)
     await expect(page.locator("#aura")).to_have_attribute("data-transport", transport)
@@ -74,20 +81,23 @@ async def test_a_camera_of_the_server(
     await page.click("#aura-mic")  # it is asked for, and opened
     await expect(page.locator("#aura-mic")).to_have_attribute("aria-pressed", "true")
     await see(page)
-    await page.screenshot(path=helpers.screenshot_folder(tmp_path) / f"page-camera-{transport}.png")
+    await page.screenshot(path=helpers.screenshot_folder(tmp_path) / f"page-camera-{name}-{transport}.png")
     if transport == "webrtc":
-        await check_loss_and_reload(page, camera)
+        await check_loss_and_reload(page, camera, name)
+        assert f"127.0.0.1:{camera.port}/" in server.log(), "its loss is logged, by its address"
     await page.click("#aura-start")
     await state(page, "off")
     await asyncio.to_thread(server.wait_taken, 0, 30.0)
     assert watched.faults == []
+    shown = await page.inner_html("#aura") + server.log()
+    assert [secret for secret in SECRETS if secret in shown] == []
     await page.close()
 
 
-async def check_loss_and_reload(page: Page, camera: CameraServer) -> None:
+async def check_loss_and_reload(page: Page, camera: CameraServer, name: str) -> None:
     """The camera goes away and comes back; so does the page. The session stays."""
     camera.cut()
-    await expect(page.locator("#aura-note")).to_contain_text("The camera garden is back after")
+    await expect(page.locator("#aura-note")).to_contain_text(f"The camera {name} is back after")
     await see(page)
     await page.reload()
     await state(page, "watching")

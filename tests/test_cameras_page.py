@@ -33,7 +33,7 @@ from aura_core.ui.kept import Kept
 from aura_core.ui.page import build_app
 from aura_core.ui.visit import Assistant, Visit
 from tests.browser import ANSWER, ScriptedEngine
-from tests.cameras import PASSWORD, USER, HttpCamera, serving
+from tests.cameras import PASSWORD, USER, HttpCamera, RtspCamera, serving
 from tests.command_line import app
 from tests.outlet import Clock, FakeOutlet
 from tests.video_files import gray, write_video
@@ -287,14 +287,17 @@ async def test_it_is_recorded_and_kept_like_a_page_s_camera(tmp_path: Path) -> N
     assert not [file for file in files if b"192.0.2.7" in file.read_bytes()]
 
 
-async def test_no_password_gets_out(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize(("kind", "scheme"), [(HttpCamera, "http"), (RtspCamera, "rtsp")], ids=["http", "rtsp"])
+async def test_no_password_gets_out(
+    caplog: pytest.LogCaptureFixture, kind: type[HttpCamera | RtspCamera], scheme: str
+) -> None:
     caplog.set_level(logging.DEBUG)
-    with serving(HttpCamera, locked=True) as server:
-        where = f"http://{LOGIN}127.0.0.1:{server.port}/mjpeg?token=let-me-in"
+    with serving(kind, locked=True) as server:
+        where = f"{scheme}://{LOGIN}127.0.0.1:{server.port}/mjpeg?token=let-me-in"
         right = SharedCamera(NamedCamera.parse(where))
         wrong = SharedCamera(NamedCamera.parse("shed=" + where.replace(LOGIN, "let-me-in:wrong@")))
         cameras = {camera.name: camera for camera in (right, wrong)}
-        assert right.as_json()["title"] == f"Camera: http://127.0.0.1:{server.port}/mjpeg"
+        assert right.as_json()["title"] == f"Camera: {scheme}://127.0.0.1:{server.port}/mjpeg"
         outlet = FakeOutlet()
         assistant = Assistant(ScriptedEngine(), cameras=cameras)
         visit = Visit(assistant, outlet)
