@@ -276,7 +276,7 @@ def main() -> None:
     from aura_core.sources.named import NamedCamera
     from aura_core.ui.cameras import SharedCamera
     from aura_core.ui.demos import find_demos
-    from aura_core.ui.entrance import Entrance
+    from aura_core.ui.entrance import Credentials, Entrance
     from aura_core.ui.page import claim_port, describe_speech, load_speech, run
     from aura_core.ui.visit import Assistant
 
@@ -286,6 +286,8 @@ def main() -> None:
     parser.add_argument("--slots", type=int, default=4)
     parser.add_argument("--keep", type=float, default=0.5, help="seconds for which an absent visitor's place is kept")
     parser.add_argument("--camera", type=NamedCamera.parse, action="append", default=[], help="one of the server's")
+    parser.add_argument("--max-upload", type=int, default=500, help="megabytes")
+    parser.add_argument("--auth", help="USER:PASSWORD")
     parser.add_argument("--checkpoint", help="a real model instead of the scripted engine")
     arguments = parser.parse_args()
     speech = load_speech()
@@ -295,13 +297,12 @@ def main() -> None:
     cameras = {camera.name: SharedCamera(camera) for camera in arguments.camera}
     assistant = Assistant(engine, profile.session_config(), speech, demos, cameras=cameras)
     about = {"profile": profile.name, "model": engine.name, "speech": describe_speech(speech)}
-    run(
-        assistant,
-        about,
-        claim_port("127.0.0.1", arguments.port),
-        Entrance(max_sessions=arguments.slots),
-        arguments.keep,
+    entrance = Entrance(
+        max_sessions=arguments.slots,
+        credentials=Credentials.parse(arguments.auth, "--auth") if arguments.auth else None,
+        max_upload=arguments.max_upload << 20,
     )
+    run(assistant, about, claim_port("127.0.0.1", arguments.port), entrance, arguments.keep)
 
 
 if __name__ == "__main__":

@@ -11,11 +11,13 @@ import pytest
 from tests import browser as helpers
 from tests.browser import ANSWER, Server, ask, open_page, state, watch
 from tests.chromium import IN_CHROMIUM, Browser, Page, expect
+from tests.video_files import write_long
 
 pytestmark = IN_CHROMIUM
 
 #: Seconds for which the network is away.
 CUT = 20
+FILE_NAME = "<img src=x onerror=document.title=3>.mp4"
 # No way but through a relay, and there is none.
 RELAY_ONLY = """const Open = RTCPeerConnection;
 window.RTCPeerConnection = class extends Open { constructor(c) { super({ ...c, iceTransportPolicy: "relay" }); } };"""
@@ -25,7 +27,10 @@ window.RTCPeerConnection = class extends Open { constructor(c) { super({ ...c, i
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clips")
     helpers.write_clip(folder / "camera.mjpeg", codec="mjpeg")
-    helpers.write_clip(folder / "own.mp4", seconds=3)
+    write_long(folder / "long.mp4", hours=5)
+    (folder / "fake.mp4").write_bytes(b"\0\0\0\x20ftypisom" + bytes(1000))
+    (folder / "large.mp4").write_bytes(bytes((1 << 20) + 1))
+    helpers.write_clip(folder / FILE_NAME, seconds=3)
     asyncio.run(helpers.write_speech(folder / "silence.wav"))
     asyncio.run(helpers.write_speech(folder / "question.wav", "What do you see?"))
     return folder
@@ -33,7 +38,7 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def server(clips: Path) -> Iterator[Server]:
-    with helpers.running_server("--keep", "60") as running:
+    with helpers.running_server("--keep", "60", "--max-upload", "1") as running:
         yield running
 
 
@@ -146,12 +151,16 @@ async def test_without_webrtc_it_goes_over_http(server: Server, clips: Path) -> 
 async def test_a_video_of_ones_own(server: Server, browser: Browser, clips: Path) -> None:
     watched = await open_page(browser, server.url)
     page = watched.page
-    await page.set_input_files("#aura-file", clips / "own.mp4")
+    await page.set_input_files("#aura-file", clips / FILE_NAME)
     await state(page, "watching")
+    await expect(page.locator("#aura-source option:checked")).to_have_text(FILE_NAME)
     await ask(page, "What do you see?")
     await expect(page.locator(".aura-answer p")).to_have_text(ANSWER)
     await state(page, "ended")
     assert await page.evaluate("document.getElementById('aura-video').currentTime") > 1
+    await page.click("#aura-save")
+    assert (await page.title(), await page.locator("#aura [src=x]").count()) == ("AURA", 0)
+    await page.keyboard.press("Escape")
     url = await page.evaluate("document.getElementById('aura-video').src")
     assert watched.faults == []
     await page.evaluate("document.getElementById('aura-source').value = ''")
@@ -161,8 +170,29 @@ async def test_a_video_of_ones_own(server: Server, browser: Browser, clips: Path
     assert await page.evaluate("url => fetch(url).then(answer => answer.status)", url) == 404  # gone with the session
 
 
-async def test_what_is_no_video_is_refused(server: Server, browser: Browser, clips: Path) -> None:
+async def test_what_cannot_be_watched_is_refused_in_plain_words(server: Server, browser: Browser, clips: Path) -> None:
     page = (await open_page(browser, server.url)).page
-    await page.set_input_files("#aura-file", clips / "silence.wav")
-    await expect(page.locator("#aura-note")).to_contain_text("This is no video that can be taken")
-    await state(page, "off")
+    for name, words in (
+        ("silence.wav", "This is no video that can be taken"),
+        ("fake.mp4", "The file is"),
+        ("large.mp4", "The video is too large: at most 1 MB are taken."),
+        ("long.mp4", "The video lasts 5 h 0 min; at most 60 minutes are taken."),
+    ):
+        await page.set_input_files("#aura-file", clips / name)
+        await expect(page.locator("#aura-note")).to_contain_text(words)
+        await state(page, "off")
+
+
+async def test_a_password(browser: Browser) -> None:
+    """A wrong one is refused; behind the right one everything works, what is no page included."""
+    with helpers.running_server("--auth", "ada:secret") as server:
+        window = await browser.new_context(http_credentials={"username": "ada", "password": "wrong"})
+        page = await window.new_page()
+        answer = await page.goto(server.url)
+        assert answer is not None
+        assert (answer.status, await page.inner_text("body")) == (401, "That was wrong.")
+        watched = await open_page(browser, server.url, http_credentials={"username": "ada", "password": "secret"})
+        await watch(watched.page)
+        await ask(watched.page, "What do you see?")
+        await expect(watched.page.locator(".aura-answer p")).to_have_text(ANSWER)
+        assert watched.faults == []

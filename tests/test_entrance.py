@@ -120,7 +120,8 @@ def test_the_right_password_opens_everything(client: TestClient) -> None:
     ],
 )
 def test_a_wrong_password_does_not(client: TestClient, header: str) -> None:
-    assert client.get("/", headers={"authorization": header}).status_code == 401
+    answer = client.get("/", headers={"authorization": header})
+    assert (answer.status_code, answer.text) == (401, "That was wrong.")
 
 
 def test_guessing_is_slow(client: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:

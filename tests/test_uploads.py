@@ -8,8 +8,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import av
-import numpy as np
 import pytest
 
 pytest.importorskip("fastrtc", reason="the page needs fastrtc")
@@ -23,6 +21,7 @@ from aura_core.ui.entrance import Entrance
 from aura_core.ui.page import build_app
 from aura_core.ui.visit import Assistant
 from tests.browser import ANSWER, ScriptedEngine, write_clip
+from tests.video_files import write_long
 
 FOREIGN = {"origin": "https://elsewhere.example"}
 
@@ -50,20 +49,6 @@ def let_in(client: TestClient) -> str:
 def upload(client: TestClient, token: str, content: bytes) -> tuple[int, dict]:
     answer = client.post("/aura/upload", content=content, headers={"x-aura-token": token})
     return answer.status_code, answer.json()
-
-
-def write_long(path: Path, hours: float) -> None:
-    """Frames ten minutes apart."""
-    with av.open(str(path), "w") as container:
-        stream = container.add_stream("libx264", rate=1)
-        stream.width = stream.height = 64
-        stream.pix_fmt = "yuv420p"
-        for i in range(round(hours * 6) + 1):
-            frame = av.VideoFrame.from_ndarray(np.full((64, 64, 3), i, np.uint8), format="rgb24")
-            frame = frame.reformat(format="yuv420p")
-            frame.pts = i * 600
-            container.mux(stream.encode(frame))
-        container.mux(stream.encode())
 
 
 def test_ones_own_video_is_shown_to_oneself_and_deleted(client: TestClient, tmp_path: Path) -> None:

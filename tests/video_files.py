@@ -64,3 +64,9 @@ def write_sound(path: Path, seconds: float = 1.0) -> Path:
             container.mux(stream.encode(frame))
         container.mux(stream.encode(None))
     return path
+
+
+def write_long(path: Path, hours: float) -> Path:
+    """A small file that lasts so long: frames ten minutes apart."""
+    count = round(hours * 6) + 1
+    return write_video(path, map(gray, range(count)), times=[600_000 * i for i in range(count)])
