@@ -1,15 +1,16 @@
 """The page under axe-core, on a desk and on a phone, in both color schemes and with every dialog: nothing serious or
 critical."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.browser import Server, ask, open_page, watch
 from tests.chromium import IN_CHROMIUM, Browser, expect
-from tests.test_browser_page import DESKTOP, PHONE, browser, clips, close, server
+from tests.test_browser_page import DESKTOP, PHONE, browser, clips, close, server, shots
 
-__all__ = ["browser", "clips", "server"]  # fixtures
+__all__ = ["browser", "clips", "server", "shots"]  # fixtures
 
 axe = pytest.importorskip("axe_playwright_python.async_playwright", reason="brings axe-core: requirements-extra.txt")
 
@@ -18,7 +19,7 @@ pytestmark = IN_CHROMIUM
 
 @pytest.mark.parametrize("window", [DESKTOP, PHONE], ids=["desktop", "phone"])
 async def test_nothing_serious_stands_in_the_way_of_anybody(
-    server: Server, browser: Browser, window: dict[str, Any]
+    server: Server, browser: Browser, shots: Path, window: dict[str, Any]
 ) -> None:
     watched = await open_page(browser, server.url, **window)
     page = watched.page
@@ -28,6 +29,8 @@ async def test_nothing_serious_stands_in_the_way_of_anybody(
     async def look(where: str) -> None:
         for scheme in ("dark", "light"):
             await page.emulate_media(color_scheme=scheme)
+            name = f"look-{where}-{scheme}-{window['viewport']['width']}.png"
+            await page.screenshot(path=shots / name, full_page=where in ("start", "watching"))
             result = await axe.Axe().run(page, "#aura", options)
             for rule in result.response["violations"]:
                 if rule["impact"] in ("serious", "critical"):

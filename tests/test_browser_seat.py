@@ -101,6 +101,8 @@ async def test_a_reload_returns_to_the_session(server: Server, browser: Browser)
     await expect(page.locator(".aura-answer p")).to_have_text(ANSWER)
     assert watched.faults == []
     await stop(server, page)
+    await expect(page.locator("#aura-requests li")).to_have_count(0)  # nobody watches for them any more
+    await expect(page.locator(".aura-answer p")).to_have_text(ANSWER)
     await page.reload()
     await expect(page.locator("#aura-ideas button").first).to_be_visible()
     await state(page, "off")  # who stopped is not brought back
@@ -181,6 +183,15 @@ async def test_what_cannot_be_watched_is_refused_in_plain_words(server: Server, 
         await page.set_input_files("#aura-file", clips / name)
         await expect(page.locator("#aura-note")).to_contain_text(words)
         await state(page, "off")
+
+
+async def test_a_server_that_is_gone(browser: Browser) -> None:
+    with helpers.running_server() as server:
+        page = (await open_page(browser, server.url)).page
+    await page.click("#aura-begin")
+    await expect(page.locator("#aura-note")).to_have_text("The server does not answer.")
+    await expect(page.locator("#aura-trouble")).to_be_visible()
+    await state(page, "off")
 
 
 async def test_a_password(browser: Browser) -> None:

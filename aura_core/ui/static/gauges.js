@@ -62,12 +62,13 @@ export class Gauges {
     const { cached, prompt, window, history, skipped, memory_mb: memory } = message;
     const share = prompt ? ` (${Math.round((100 * cached) / prompt)} %)` : "";
     const { silent, spoke } = this.counts;
-    this.rest.textContent = [
+    const rest = [
       `cache ${cached} of ${prompt} tokens${share}`,
       `window ${window} of ${full} s, ${history} questions remembered`,
       `seconds: ${silent} silent, ${spoke} spoke, ${skipped} dropped`,
       `server memory ${memory} MB`,
-    ].join(" · ");
+    ];
+    this.rest.replaceChildren(...rest.map((text) => make("span", "", text)));
   }
 }
 

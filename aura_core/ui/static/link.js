@@ -1,7 +1,7 @@
 // WebRTC for pictures, sound and messages.
 // A link ends with `close`, with the page, or by itself (`onLost`).
 
-import { Refused } from "./seat.js";
+import { NO_ANSWER, Refused } from "./seat.js";
 
 const CONNECT_MS = 20000;
 const ICE_MS = 10000; // from the answer on
@@ -135,6 +135,8 @@ export class Link {
       headers: { "Content-Type": "application/json", "X-Aura-Token": this.token },
       body: JSON.stringify({ ...body, webrtc_id: this.id }),
       signal: AbortSignal.timeout(CONNECT_MS),
+    }).catch(() => {
+      throw new Error(NO_ANSWER);
     });
     if (!response.ok) throw new Error(`The server answered ${response.status}.`);
     return response.json();

@@ -163,6 +163,7 @@ class Page extends Senses {
   /** For good: the server forgets the session. */
   stop() {
     this.halt();
+    this.requests.clear(); // nobody watches for them any more; what was said stays to be read
     this.seat.leave();
   }
 

@@ -5,6 +5,7 @@
 const KEY = "aura-seat";
 const ASK_AGAIN_MS = 2000;
 const TIMEOUT_MS = 10000;
+export const NO_ANSWER = "The server does not answer."; // in place of the browser's own words, which are not for people
 
 export class Refused extends Error {}
 
@@ -117,6 +118,8 @@ export class Seat {
       headers: { "Content-Type": "application/json" },
       body: JSON.stringify(body),
       signal: AbortSignal.timeout(TIMEOUT_MS),
+    }).catch(() => {
+      throw new Error(NO_ANSWER);
     });
     if (response.status === 503) throw new Refused((await response.json()).detail);
     if (!response.ok) throw new Error(`The server answered ${response.status}.`);
