@@ -93,12 +93,13 @@ async def test_recording(server: Server, browser: Browser) -> None:
     page = watched.page
     await page.select_option("#aura-source", "table")
     await expect(page.locator("#aura-mic")).to_have_attribute("aria-pressed", "false")  # only when it is asked for
-    await watch(page)
+    await page.click("#aura-begin")
     await expect(page.locator(".aura-answer p")).to_have_text(ANSWER)
     assert await page.evaluate("document.getElementById('aura-video').currentTime") > 1
     await state(page, "ended")
     await page.click("#aura-start")  # play again
-    await state(page, "watching")
+    await expect(page.locator("#aura")).not_to_have_attribute("data-state", "ended")
+    await state(page, "ended")
     await expect(page.locator(".aura-answer p")).to_have_count(1)
     assert watched.faults == []
     await page.close()

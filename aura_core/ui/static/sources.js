@@ -12,8 +12,12 @@ export class Sources {
     this.config = config;
     this.canvas = null; // what a camera of the server shows
     $("screen").hidden = !canShareScreen();
-    for (const { name, title } of config.cameras) offer(CAMERA + name, title);
-    for (const { name, title } of config.demos) offer(name, `Recording: ${title}`);
+    $("source").append(...config.cameras.map(({ name, title }) => option(CAMERA + name, title)));
+    if (config.demos.length) {
+      const recordings = Object.assign(make("optgroup"), { label: "Recordings" });
+      recordings.append(...config.demos.map(({ name, title }) => option(name, title)));
+      $("source").append(recordings);
+    }
   }
 
   get demo() {
@@ -104,8 +108,6 @@ async function openDemo(demo) {
   });
 }
 
-function offer(value, text) {
-  const option = make("option", "", text);
-  option.value = value;
-  $("source").append(option);
+function option(value, text) {
+  return Object.assign(make("option", "", text), { value });
 }
