@@ -28,7 +28,9 @@ QUESTIONS = (
 ASK_EVERY, STOP_EVERY, RECONNECT_EVERY = 15, 120, 600
 #: Of the replies, each so-many-th is talked over.
 _TALKED_OVER = 3
-_PICTURES = 8
+#: Ticks of half a second for which a square stays as it is.
+_STAYS = 120
+_COLORS = ((214, 40, 40), (248, 214, 38), (44, 160, 72), (38, 92, 210))
 _SOUND = np.zeros(320, np.int16)
 
 
@@ -65,7 +67,6 @@ class Viewer:
         """Seconds of video that wait for a decision."""
         self.paced = paced
         self._assistant, self._number, self._sound = assistant, number, sound
-        self._pictures = _noise(number)
         self._visit: Visit | None = None
         self._requests: list[str] = []
         self._asked_at: float | None = None
@@ -83,7 +84,7 @@ class Viewer:
                 await asyncio.sleep(max(0.0, started + self.t - loop.time()))
             visit = await self._act(tick)
             now = visit.now or 0.0
-            visit.picture(now, self._pictures[tick % _PICTURES])
+            visit.picture(now, _picture(self._number, tick))
             if self._sound:
                 for _ in range(25):
                     visit.sound(_SOUND)
@@ -180,7 +181,13 @@ class _Screen:
         """Nothing waits to be played."""
 
 
-def _noise(seed: int) -> list[np.ndarray]:
-    """Pictures (uint8 (480, 640, 3)) of blocks of random color."""
-    blocks = np.random.default_rng(seed).integers(0, 256, (_PICTURES, 30, 40, 3), dtype=np.uint8)
-    return [picture.repeat(16, axis=0).repeat(16, axis=1) for picture in blocks]
+def _picture(seed: int, tick: int) -> np.ndarray:
+    """What there is to see at tick `tick` (uint8 (480, 640, 3)): squares before a wall, one of which comes, leaves or
+    changes every ten seconds or so. On noise a model would talk all the time, as nobody's camera makes it."""
+    picture = np.full((480, 640, 3), 176, np.uint8)
+    for place in range(6):
+        which = int(np.random.default_rng((seed, place, (tick + 20 * place) // _STAYS)).integers(2 * len(_COLORS)))
+        if which < len(_COLORS):
+            top, left = 60 + 210 * (place // 3), 50 + 205 * (place % 3)
+            picture[top : top + 150, left : left + 150] = _COLORS[which]
+    return picture
