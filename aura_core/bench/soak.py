@@ -3,7 +3,7 @@
 Users of `viewer` watch, ask, interrupt and reconnect; every hour of stream has its line, and memory is looked at every
 minute. Two things are judged: memory that grows after the first hour, and a decision that costs more in the last hours
 than in the first. The cost is CPU time, which other work on the machine disturbs least. When everybody has left, what
-was opened for them must be gone.
+was opened for them must be gone. Days are long, so a run that is cancelled reports what it has seen until then.
 """
 
 from __future__ import annotations
@@ -57,7 +57,10 @@ class Hour:
 
 @dataclass
 class Soak:
-    """A run. `assistant` is closed by who made it; `period`: seconds of stream of one line."""
+    """A run. `assistant` is closed by who made it; `period`: seconds of stream of one line.
+
+    `after_hour` is given the report so far after each line, outside of what is measured.
+    """
 
     assistant: Assistant
     seconds: float
@@ -65,6 +68,7 @@ class Soak:
     paced: bool
     period: float = HOUR
     sound: bool = False
+    after_hour: Callable[[dict[str, Any]], object] = lambda report: None
     hours: list[Hour] = field(default_factory=list)
     memory: list[tuple[float, float]] = field(default_factory=list)
     """Stream time in seconds, MB."""
@@ -72,25 +76,42 @@ class Soak:
     """The first ones."""
 
     async def run(self, advance: Callable[[float], object] = lambda t: None) -> dict[str, Any]:
-        """Play it; the report. `advance` is told the stream time."""
+        """Play it; the report. `advance` is told the stream time.
+
+        Cancelled once, it ends early and reports, `ended` being "stopped"; it is only cancelled when there is nothing
+        to report. Raises BenchError if not one decision was made.
+        """
         before = Resources.now()
         viewers = [Viewer(self.assistant, number, self.paced, self.sound) for number in range(self.sessions)]
-        t = 0.0
+        t, ended = 0.0, "whole"
         try:
             while t < self.seconds:
                 step = min(self.period, self.seconds - t)
-                await self._play_hour(viewers, t, step, advance)
+                await self._play_hour(viewers, step, advance)
                 t += step
+                if t < self.seconds and self._decided:
+                    self.after_hour(self._report(before))
+        except asyncio.CancelledError:
+            if not self._decided:
+                raise
+            ended = "stopped"
+            if (task := asyncio.current_task()) is not None:
+                task.uncancel()  # what is left to do may wait for something
         finally:
             for viewer in viewers:
                 await viewer.leave()
         viewers.clear()
         gc.collect()
-        return self._report(before, Resources.now())
+        if not self._decided:
+            raise BenchError(self.errors[0] if self.errors else "not one decision was made")
+        return self._report(before, Resources.now(), ended)
 
-    async def _play_hour(
-        self, viewers: list[Viewer], begin: float, seconds: float, advance: Callable[[float], object]
-    ) -> None:
+    @property
+    def _decided(self) -> bool:
+        return any(hour.decisions for hour in self.hours)
+
+    async def _play_hour(self, viewers: list[Viewer], seconds: float, advance: Callable[[float], object]) -> None:
+        """Play a line's worth, and note it even if it is cut short."""
         wall, cpu, lag = time.perf_counter(), time.process_time(), 0.0
         for viewer in viewers:
             viewer.seen = Seen()
@@ -102,18 +123,25 @@ class Soak:
                 self.memory.append((t, Resources.now().memory_mb))
             advance(t)
 
-        async with asyncio.TaskGroup() as group:
-            for viewer in viewers:
-                group.create_task(viewer.watch(seconds, after if viewer is viewers[0] else lambda t: None))
-        cpu_ms = 1e3 * (time.process_time() - cpu)
+        try:
+            async with asyncio.TaskGroup() as group:
+                for viewer in viewers:
+                    group.create_task(viewer.watch(seconds, after if viewer is viewers[0] else lambda t: None))
+        finally:
+            self._note(viewers, time.perf_counter() - wall, 1e3 * (time.process_time() - cpu), lag)
+
+    def _note(self, viewers: list[Viewer], wall_s: float, cpu_ms: float, lag: float) -> None:
+        until = min(viewer.t for viewer in viewers)
+        if until <= (self.hours[-1].until if self.hours else 0.0):
+            return  # cut short before anything could happen
         seen = [viewer.seen for viewer in viewers]
         decisions = sum(one.decisions for one in seen)
         for one in seen:
             self.errors += one.errors[: max(0, 20 - len(self.errors))]
         self.hours.append(
             Hour(
-                until=begin + seconds,
-                wall_s=time.perf_counter() - wall,
+                until=until,
+                wall_s=wall_s,
                 cpu_ms=cpu_ms / decisions if decisions else None,
                 step_ms=summarize(ms for one in seen for ms in one.step_ms),
                 first_text_ms=summarize(ms for one in seen for ms in one.first_text_ms),
@@ -128,12 +156,13 @@ class Soak:
             )
         )
 
-    def _report(self, before: Resources, left: Resources) -> dict[str, Any]:
-        if not any(hour.decisions for hour in self.hours):
-            raise BenchError(self.errors[0] if self.errors else "not one decision was made")
-        slope, drift = memory_slope(self.memory, self.period), cost_drift(self.hours)
+    def _report(self, before: Resources, left: Resources | None = None, ended: str | None = None) -> dict[str, Any]:
+        """`left` and `ended` are None while it goes on: so reads the last report of a run that was killed."""
+        slope, drift = memory_slope(self.memory, self.period), cost_drift(self._comparable(ended))
         report = {
             "seconds": self.seconds,
+            "played": self.hours[-1].until,
+            "ended": ended,
             "sessions": self.sessions,
             "real_time": self.paced,
             "hours": [asdict(hour) for hour in self.hours],
@@ -141,19 +170,25 @@ class Soak:
             "memory_mb_per_hour": slope,
             "cost_drift": drift,
             "before": asdict(before),
-            "left": asdict(left),
+            "left": left and asdict(left),
             "errors": self.errors,
         }
         return report | {"faults": self._faults(slope, drift, before, left)}
 
-    def _faults(self, slope: float | None, drift: float | None, before: Resources, left: Resources) -> list[str]:
+    def _comparable(self, ended: str | None) -> list[Hour]:
+        """Lines whose cost means something: not one that was cut short before its middle."""
+        until = [0.0, *(hour.until for hour in self.hours)]
+        short = ended == "stopped" and until[-1] - until[-2] < self.period / 2
+        return self.hours[:-1] if short else self.hours
+
+    def _faults(self, slope: float | None, drift: float | None, before: Resources, left: Resources | None) -> list[str]:
         faults = []
-        long_enough = self.seconds >= 2 * HOUR and self.period >= HOUR
+        long_enough = self.hours[-1].until >= 2 * HOUR and self.period >= HOUR
         if long_enough and slope is not None and slope > MAX_SLOPE:
             faults.append(f"memory grows by {slope:.2f} MB an hour after the first; {MAX_SLOPE:g} are allowed")
         if long_enough and drift is not None and abs(drift) > MAX_DRIFT:
             faults.append(f"the cost of a decision drifts by {drift:+.1%}; {MAX_DRIFT:.0%} are allowed")
-        if left.tasks > before.tasks:
+        if left is not None and left.tasks > before.tasks:
             faults.append(f"{left.tasks - before.tasks} tasks are left over")
         # The worker threads of asyncio stay and are few; each hour must not leave more of anything.
         first, last = self.hours[0].resources, self.hours[-1].resources

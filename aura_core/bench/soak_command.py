@@ -1,4 +1,7 @@
-"""The command `soak`: hours of stream, a line for each, and an exit code that tells a leak."""
+"""The command `soak`: hours of stream, a line for each, and an exit code that tells a leak.
+
+Ctrl-C or SIGTERM ends it early, with what there is to report; `--report` has every whole hour even after SIGKILL.
+"""
 
 from __future__ import annotations
 
@@ -8,15 +11,17 @@ import contextlib
 import json
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from tqdm import tqdm
 
-from aura_core.bench import options
-from aura_core.bench.machine import describe, machine, versions
+from aura_core.bench import options, soak_report
+from aura_core.bench.machine import machine, versions
 from aura_core.bench.report import check_folder
 from aura_core.bench.soak import HOUR, Soak
+from aura_core.bench.stop import Stop
 from aura_core.deployment import running
 from aura_core.profiles import Profile, build_asr, build_engine, build_tts
 from aura_core.state_folder import StateFolder
@@ -35,69 +40,86 @@ def add_command(commands: Any) -> None:
         "--real-time", type=options.positive, metavar="SECONDS", help="instead, so long at a camera's pace, with speech"
     )
     parser.add_argument("--sessions", type=_sessions, default=1, help="users at the same time (default 1)")
-    parser.add_argument("--report", type=Path, metavar="DIR", help="write report.json and its figure to a new folder")
+    parser.add_argument(
+        "--report",
+        type=Path,
+        metavar="DIR",
+        help="write report.json, anew after each hour, and its figure to a new folder",
+    )
+    parser.add_argument(
+        "--show", type=Path, metavar="DIR", help="run nothing: print and draw such a report, of a run that was killed"
+    )
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
 def run(args: argparse.Namespace) -> int:
-    """Soak and print; 1 if something grows. Raises what `__main__` tells in one line."""
+    """Soak and print; 1 if something grows, 130 or 143 if it was stopped. Raises what `__main__` tells in one line."""
+    if args.show is not None:
+        return _show(args.show, args.json)
     if args.report is not None:
         check_folder(args.report)
-    profile = options.chosen(args, speech=args.real_time is not None)
+    profile, stop = options.chosen(args, speech=args.real_time is not None), Stop()
     # A library that prints must not get in between what we print.
     with contextlib.redirect_stdout(sys.stderr), running(profile, args.yes, _tell) as profile:
-        found = asyncio.run(_soak(profile, args))
-    print(json.dumps(found) if args.json else text(found), flush=True)
+        try:
+            found = asyncio.run(_soak(profile, args, stop))
+        except asyncio.CancelledError:
+            _tell("bench: stopped before there was anything to report")
+            return stop.code or 130
+    _print(found, args.json)
     if args.report is not None:
-        _write(args.report, found)
+        soak_report.write(args.report, found)
+        soak_report.draw(args.report, found)
+    return stop.code or (1 if found["faults"] else 0)
+
+
+async def _soak(profile: Profile, args: argparse.Namespace, stop: Stop) -> dict[str, Any]:
+    with stop:
+        paced = args.real_time is not None
+        seconds = args.real_time if paced else args.hours * HOUR
+        where = {"machine": machine(), "versions": await asyncio.to_thread(versions, profile.engine_url)}
+        engine = await asyncio.to_thread(build_engine, profile)
+        speech = Speech(build_asr(profile), build_tts(profile))
+        about = {"profile": profile.name, "checkpoint": engine.name, **where}
+        with tempfile.TemporaryDirectory(prefix="aura-soak-") as folder:
+            assistant = Assistant(engine, profile.session_config(), speech, states=StateFolder(Path(folder)))
+            await assistant.open()
+            period, sound = min(HOUR, seconds / 4), speech.asr is not None
+            soak = Soak(assistant, seconds, args.sessions, paced, period, sound, _keep(args.report, about))
+            try:
+                with tqdm(total=round(seconds), unit="s", disable=None, leave=False) as bar:
+                    found = await soak.run(lambda t: bar.update(t - bar.n))
+            finally:
+                await assistant.close()
+        return {**about, **found}
+
+
+def _keep(folder: Path | None, about: dict[str, Any]) -> Callable[[dict[str, Any]], object]:
+    """What to do with the report after each hour. The figure waits for the end: drawing it takes memory, which the
+    run would be blamed for."""
+
+    def keep(report: dict[str, Any]) -> None:
+        if folder is None:
+            return
+        try:
+            soak_report.write(folder, {**about, **report})
+        except OSError as error:  # days of stream do not end for this; the next hour tries again
+            _tell(f"bench: the report could not be written: {error.strerror}")
+
+    return keep
+
+
+def _show(folder: Path, as_json: bool) -> int:
+    found = soak_report.read(folder)
+    soak_report.draw(folder, found)
+    _print(found, as_json)
     return 1 if found["faults"] else 0
 
 
-def text(report: dict[str, Any]) -> str:
-    """The report for a terminal."""
-    lines = [
-        f"{'until':>8} {'decisions':>9} {'said':>5} {'p50 ms':>7} {'p95 ms':>7} {'CPU ms':>7} {'MB':>7} {'files':>5}"
-    ]
-    lines[0] += f" {'tasks':>5} {'skipped':>7} {'errors':>6}"
-    for hour in report["hours"]:
-        step, held = hour["step_ms"] or {"p50": 0.0, "p95": 0.0}, hour["resources"]
-        lines.append(
-            f"{hour['until'] / HOUR:6.2f} h {hour['decisions']:9} {hour['replies']:5} {step['p50']:7.1f}"
-            f" {step['p95']:7.1f} {hour['cpu_ms'] or 0:7.1f} {held['memory_mb']:7.1f} {held['files'] or 0:5}"
-            f" {held['tasks']:5} {hour['skipped']:7} {hour['errors']:6}"
-        )
-    slope, drift = report["memory_mb_per_hour"], report["cost_drift"]
-    if slope is not None and drift is not None:
-        lines.append(f"memory {slope:+.2f} MB an hour after the first; cost of a decision {drift:+.1%}")
-    lines += [f"FAULT: {fault}" for fault in report["faults"]] or ["nothing grows"]
-    return "\n".join([*lines, describe(report)])
-
-
-async def _soak(profile: Profile, args: argparse.Namespace) -> dict[str, Any]:
-    paced = args.real_time is not None
-    seconds = args.real_time if paced else args.hours * HOUR
-    where = {"machine": machine(), "versions": await asyncio.to_thread(versions, profile.engine_url)}
-    engine = await asyncio.to_thread(build_engine, profile)
-    speech = Speech(build_asr(profile), build_tts(profile))
-    with tempfile.TemporaryDirectory(prefix="aura-soak-") as folder:
-        assistant = Assistant(engine, profile.session_config(), speech, states=StateFolder(Path(folder)))
-        await assistant.open()
-        period = min(HOUR, seconds / 4)
-        soak = Soak(assistant, seconds, args.sessions, paced, period, sound=speech.asr is not None)
-        try:
-            with tqdm(total=round(seconds), unit="s", disable=None, leave=False) as bar:
-                found = await soak.run(lambda t: bar.update(t - bar.n))
-        finally:
-            await assistant.close()
-    return {"profile": profile.name, "checkpoint": engine.name, **where, **found}
-
-
-def _write(folder: Path, report: dict[str, Any]) -> None:
-    from aura_core.bench.soak_plot import over_hours
-
-    folder.mkdir(exist_ok=True)
-    over_hours(report).savefig(folder / "soak.png", metadata={"Software": None})
-    (folder / "report.json").write_text(json.dumps(report) + "\n", encoding="utf-8")
+def _print(found: dict[str, Any], as_json: bool) -> None:
+    print(json.dumps(found) if as_json else soak_report.text(found), flush=True)
+    if as_json and found["ended"] != "whole":
+        _tell(f"bench: {soak_report.how_far(found)}")
 
 
 def _sessions(text: str) -> int:
