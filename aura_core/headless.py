@@ -25,6 +25,7 @@ from aura_core.sources.replay import Ask, replay
 from aura_core.sources.video import Video
 from aura_core.sources.watch import Camera, Watch
 from aura_core.state_folder import Keeper
+from aura_core.terminal import plain
 
 
 class Printer:
@@ -191,4 +192,4 @@ async def run_session(
 
 def _one_line(text: str) -> str:
     """Text on one line of a terminal: what somebody said, or a sign showed, is no command to it."""
-    return " ".join("".join(letter if letter.isprintable() else " " for letter in text).split())
+    return " ".join(plain(text).split())

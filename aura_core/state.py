@@ -15,6 +15,7 @@ from typing import Any
 
 from aura_core.context import Group
 from aura_core.requests import StandingRequest
+from aura_core.terminal import plain
 from aura_core.typed_json import dump, load
 
 #: Of the file's form. Another one is not read.
@@ -97,7 +98,7 @@ class SessionState:
             if not isinstance(outer, dict) or not {"version", "sha256", "state"} <= outer.keys():
                 raise StateError("it is not a session's state")
             if outer["version"] != VERSION:
-                raise StateError(f"it has version {str(outer['version'])[:20]}, this program reads {VERSION}")
+                raise StateError(f"it has version {plain(str(outer['version']))[:20]}, this program reads {VERSION}")
             if outer["sha256"] != _checksum(outer["state"]):
                 raise StateError("its checksum is wrong")
             return load(cls, outer["state"])

@@ -131,7 +131,7 @@ def _read_object(kind: Any, hints: dict[str, Any], value: Any, place: _Place, pr
         if name in hints:
             made[name] = _read(hints[name], item, (place, name), problems)
         else:
-            problems.append(Problem("unknown-key", _path(place), f"{name} is not part of the schema"))
+            problems.append(Problem("unknown-key", _path(place), f"{_key(name)} is not part of the schema"))
     return kind(**made) if len(problems) == before else None
 
 
@@ -139,9 +139,13 @@ def _read_plain(kind: type, value: Any, place: _Place, problems: list[Problem]) 
     if kind is float:
         if isinstance(value, bool) or not isinstance(value, (int, float)):
             return _wrong("a number", value, place, problems)
-        if not math.isfinite(value):
-            problems.append(Problem("not-finite", _path(place), f"must be a finite number, not {value}"))
-        return float(value)
+        try:
+            number = float(value)
+        except OverflowError:  # JSON's whole numbers have any size
+            number = math.inf
+        if not math.isfinite(number):
+            problems.append(Problem("not-finite", _path(place), f"must be a finite number, not {_shown(value)}"))
+        return number
     if type(value) is not kind:
         name = _PLAIN[kind]
         return _wrong(f"{'an' if name[0] in 'io' else 'a'} {name}", value, place, problems)
@@ -162,8 +166,16 @@ def _wrong(expected: str, value: Any, place: _Place, problems: list[Problem]) ->
     problems.append(Problem("wrong-type", _path(place), f"must be {expected}, not {_shown(value)}"))
 
 
+def _key(name: str) -> str:
+    """Somebody else's key; it may hold anything, also what is a command to a terminal."""
+    return name if name.isidentifier() and len(name) <= 60 else _shown(name)
+
+
 def _shown(value: Any) -> str:
-    text = repr(value)
+    try:
+        text = repr(value)
+    except RecursionError:  # as deep as the parser goes, which began higher up
+        return "something nested too deep"
     return text if len(text) <= 60 else text[:57] + "..."
 
 

@@ -16,6 +16,7 @@ from aura_core import typed_json
 from aura_core.prompt import is_silence
 from aura_core.requests import MAX_REQUESTS
 from aura_core.samples import Sample
+from aura_core.terminal import plain
 from data_pipeline.records import ID_DIGITS
 
 #: Every name that a finding can have, and what it means.
@@ -83,7 +84,7 @@ class Finding:
 
     def __str__(self) -> str:
         place = f"{self.file}:{self.line}" if self.line else self.file
-        return f"{place}: {self.name}: {self.text}"
+        return plain(f"{place}: {self.name}: {self.text}")
 
 
 @dataclass(frozen=True)

@@ -61,7 +61,7 @@ def read_lines(file: Path) -> Iterator[tuple[int, Any]]:
         with file.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 yield number, json.loads(line)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise FolderError(f"{file}:{number}: not a line of JSON ({error})") from error
     except OSError as error:
         raise FolderError(f"{file} cannot be read: {error.strerror or error}") from error

@@ -332,22 +332,31 @@ class _Request:
 
 def _read(completion: Any) -> dict[str, Any]:
     """The fields of a call log's entry. Raises ValueError when this is not a chat completion."""
-    choices = getattr(completion, "choices", None)
-    if not choices or choices[0].message is None:
-        raise ValueError("the server's answer is not a chat completion")
-    used = completion.usage
-    details = used.prompt_tokens_details if used else None
+    try:
+        choice = completion.choices[0]
+        answer = choice.message.content or ""
+        if not isinstance(answer, str):
+            raise TypeError(answer)
+    except (AttributeError, LookupError, TypeError) as error:  # the client does not look what came
+        raise ValueError("the server's answer is not a chat completion") from error
+    used = getattr(completion, "usage", None)
     usage = Usage(
-        used.prompt_tokens if used else 0,
-        used.completion_tokens if used else 0,
-        (details.cached_tokens or 0) if details else 0,
+        _count(used, "prompt_tokens"),
+        _count(used, "completion_tokens"),
+        _count(getattr(used, "prompt_tokens_details", None), "cached_tokens"),
     )
-    message = choices[0].message
-    entry = {"usage": vars(usage), "finish": choices[0].finish_reason, "answer": message.content or ""}
-    refusal = getattr(message, "refusal", None)
-    if refusal or choices[0].finish_reason == "content_filter":
-        entry["refused"] = refusal or "stopped by a content filter"
+    finish = getattr(choice, "finish_reason", None)
+    entry = {"usage": vars(usage), "finish": finish, "answer": answer}
+    refusal = getattr(choice.message, "refusal", None)
+    if refusal or finish == "content_filter":
+        entry["refused"] = str(refusal or "stopped by a content filter")
     return entry
+
+
+def _count(of: object, name: str) -> int:
+    """A number of tokens, as far as the server tells it."""
+    value = getattr(of, name, None)
+    return value if isinstance(value, int) else 0
 
 
 def _bare(text: str) -> str:

@@ -16,6 +16,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any, ClassVar, Protocol, Self, TypeVar
 
+from aura_core import typed_json
 from aura_core.requests import is_acknowledgement
 
 #: The benchmarks; each has a module of its name here, with a function `load(paths)`.
@@ -115,7 +116,7 @@ class Record:
             replies = tuple(Reply(float(reply["t"]), reply["text"]) for reply in data["replies"])
             if not isinstance(data["id"], str) or not all(isinstance(reply.text, str) for reply in replies):
                 raise TypeError("id and text must be strings")
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, OverflowError, TypeError, ValueError) as error:
             raise ValueError(f"not a record: {error!r}") from error
         return cls(data["id"], replies)
 
@@ -236,7 +237,7 @@ def read_annotations(paths: Sequence[Path]) -> Iterator[tuple[Path, list[Any]]]:
                 value = json.loads(file.read_text(encoding="utf-8"))
             except OSError as error:
                 raise AnnotationError(f"{file} cannot be read: {error.strerror or error}") from error
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise AnnotationError(f"{file} is not JSON: {error}") from error
             if isinstance(value, list) and value:
                 yield file, value
@@ -247,6 +248,17 @@ def read_annotations(paths: Sequence[Path]) -> Iterator[tuple[Path, list[Any]]]:
 T = TypeVar("T", bound=Item)
 
 
+#: What reading a file raises that holds something else.
+UNFIT = (ArithmeticError, AttributeError, LookupError, TypeError, ValueError)
+
+
+def checked(item: T) -> T:
+    """The item, whose values come from a file, if each is of its type. Raises ValueError with the place of one that is
+    not: playing and scoring could only fail there later, and no longer say where it came from."""
+    typed_json.load(type(item), typed_json.dump(item))
+    return item
+
+
 def load_items(paths: Sequence[Path], parse: Callable[[list[Any]], Sequence[T]], benchmark: str) -> tuple[T, ...]:
     """The items of files that `parse` understands (it raises where a file holds something else), no id twice.
 
@@ -254,8 +266,8 @@ def load_items(paths: Sequence[Path], parse: Callable[[list[Any]], Sequence[T]],
     items: dict[str, T] = {}
     for file, value in read_annotations(paths):
         try:
-            here = parse(value)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            here = [checked(item) for item in parse(value)]
+        except UNFIT as error:
             if file in paths:
                 raise AnnotationError(f"{file} does not hold annotations of {benchmark}: {error!r}") from error
             continue  # a folder may hold other files

@@ -129,16 +129,25 @@ async def _ask(client: openai.AsyncOpenAI, model: str, claim: Claim) -> Verdict:
             temperature=0,
             response_format=cast(Any, {"type": "json_schema", "json_schema": schema}),
         )
-        text = (completion.choices[0].message.content or "") if completion.choices else ""
+        text = _said(completion)
         try:
             return Verdict.model_validate(json.loads(_bare(text)))
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             wrong = _one_line(error)
             messages += [
                 {"role": "assistant", "content": text},
                 {"role": "user", "content": AGAIN.format(error=wrong)},
             ]
     raise ValueError(f"malformed twice: {wrong}")
+
+
+def _said(completion: Any) -> str:
+    """The reply; "" for none. The client does not look whether what came is a completion."""
+    try:
+        text = completion.choices[0].message.content
+    except (AttributeError, LookupError, TypeError):
+        return ""
+    return text if isinstance(text, str) else ""
 
 
 def _bare(text: str) -> str:

@@ -220,6 +220,8 @@ def _item(task: str, number: int, row: Mapping[str, Any]) -> Question:
         turns = [
             Turn(turn["question"], turn["answer"], _middle(turn["timestamp"]), turn["question"]) for turn in row["qa"]
         ]
+        if not turns:
+            raise ValueError(f"{name} has no question")
     return Dialogue(name, task, row["video"], tuple(turns))
 
 

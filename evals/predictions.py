@@ -101,7 +101,7 @@ def _parse(content: bytes, path: Path, key: str) -> tuple[Any, dict[str, dict[st
                 header = line
             elif lines.setdefault(line[key], line) is not line:
                 raise ValueError(f"{line[key]} is there twice")
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, RecursionError, TypeError, ValueError) as error:
             raise JournalError(f"{path}:{number}: not a line that a run has written ({error})") from error
     return header, lines, len(whole)
 

@@ -110,7 +110,7 @@ def values(file: Path, found: Predictions) -> Iterator[Any]:
     try:
         yield json.loads(text)
         return
-    except ValueError:
+    except (ValueError, RecursionError):
         pass
     for number, line in enumerate(text.split("\n"), 1):
         for parse in (json.loads, ast.literal_eval):

@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 from typing import Any, ClassVar
 
 from evals.benchmark import (
+    UNFIT,
     AnnotationError,
     Ask,
     Benchmark,
@@ -22,6 +23,7 @@ from evals.benchmark import (
     Record,
     Reply,
     Result,
+    checked,
     first_alert,
     note_unanswered,
     read_annotations,
@@ -250,8 +252,8 @@ def load(paths: Sequence[Path]) -> StreamingBench:
             for entry in value:
                 for item in _questions(entry):
                     name = item.id if item.id not in here else _numbered(item.id, here)
-                    here[name] = replace(item, id=name)
-        except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
+                    here[name] = checked(replace(item, id=name))
+        except UNFIT as error:
             if file in paths:
                 raise AnnotationError(f"{file} does not hold questions of StreamingBench: {error!r}") from error
             continue  # a folder may hold other files

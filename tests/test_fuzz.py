@@ -1,34 +1,38 @@
 """Bytes from outside, whatever they are: never anything but a clear error.
 
-What a file or a message could be is drawn by Hypothesis, near to what is right, for far from it is soon refused.
+What a file or a message could be is drawn by Hypothesis, near to what is right, for far from it is soon refused. The
+same targets are for `python -m tests.fuzz`, which is led by coverage; what it has found once is here for good.
 """
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import importlib.util
 import json
-import struct
-import zlib
+import os
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from aura_core.recording import RecordingError
-from aura_core.recording.format import FIRST_CHECKSUM, MAGIC, Reader, pack, unpack_frames
+from aura_core.recording.format import pack_frames, unpack_frames
 from aura_core.sources import ReplayError
 from aura_core.sources.address import Address
-from aura_core.sources.script import load_script, parse_ask
+from aura_core.sources.script import parse_ask
 from aura_core.sources.video import Video
-from tests.outlet import FakeOutlet
+from tests import fuzz, fuzz_network, fuzz_targets
+from tests.command_line import ROOT, TIMEOUT, environment
+from tests.fuzz_targets import DEEP, one_line
 from tests.scripted import PICTURE, Journal, ScriptedEngine, idle, opened
 from tests.video_files import gray, write_video
 
-#: Deeper than Python's parser goes, in fewer bytes than any limit on them.
-DEEP = "[" * 4000
+TARGETS = fuzz_targets.TARGETS | fuzz_network.TARGETS
 NESTED = st.recursive(
     st.none() | st.booleans() | st.floats() | st.integers() | st.text(),
     lambda inner: st.lists(inner) | st.dictionaries(st.sampled_from(["type", "t", "text", "standing", "x"]), inner),
@@ -36,10 +40,98 @@ NESTED = st.recursive(
 FEW = settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
 
 
-def one_line(error: Exception) -> None:
-    """What a user can be told."""
-    assert str(error)
-    assert "\n" not in str(error)
+def record(data: Any, **more: Any) -> str:
+    return json.dumps({"type": "recording", "clock": 0, **data, **more})
+
+
+def completion(*choices: Any) -> str:
+    return "\0" + json.dumps({"object": "chat.completion", "choices": choices})
+
+
+def lying_png() -> str:
+    """A picture whose data is said to be two gigabytes long."""
+    whole, _ = pack_frames(np.arange(2 * 6 * 8 * 3).astype(np.uint8).reshape(2, 6, 8, 3))
+    return (whole[:33] + (0x7FFFFFFF).to_bytes(4) + whole[37:]).decode("latin-1")
+
+
+HUGE = 10**400
+OVO = {"id": 0, "task": "EPM", "video": "a.mp4", "realtime": 2, "question": "Who?", "options": ["x", "y"], "gt": 1}
+TURN = {"question": "What?", "answer": "cut", "timestamp": "9 -- 14"}
+OFFER = "POST /webrtc/offer\nhost: a\ncontent-type: application/json\nx-aura-token: TOKEN"
+BREAK = fuzz_targets.BREAK.decode("latin-1")
+
+#: What each target did not stand, and the bytes (as Latin-1) with which it was found.
+FOUND = {
+    "a whole number that no float can hold": ("state", json.dumps({"version": 1, "sha256": "", "state": {"t": HUGE}})),
+    "such a number in a message": ("messages", json.dumps({"type": "tune", "quieter": HUGE})),
+    "such a number in a prediction": ("predictions", json.dumps({"id": "x", "replies": [{"t": HUGE, "text": ""}]})),
+    "a line break in a message's type": ("messages", '{"type": "\\n"}'),
+    "a line break in a version": ("state", '{"version": "\\n", "sha256": "", "state": 1}'),
+    "a line break in a key": ("data-set", '{"prov\\nance": 1}'),
+    "a command to the terminal in a key": ("data-set", '{"\\u001b[2J": 1}'),
+    "a command to the terminal in a recording": ("recording", record({"model": "\x1b[2J"})),
+    "an event without a time": ("recording", record({}) + BREAK + '{"type": "event", "event": {"t": []}}'),
+    "an event that is none": ("replay", record({"config": {}}) + BREAK + '{"type": "event", "event": 5}'),
+    "a picture of gigabytes": ("recording", record({}) + BREAK + '{"type": "chunk"}\0' + lying_png()),
+    "an answer that is not among the options": ("annotations", json.dumps([OVO | {"gt": 7}])),
+    "a time that is a word": ("annotations", json.dumps([OVO | {"realtime": "soon"}])),
+    "a dialogue without a question": (
+        "annotations",
+        json.dumps([{"video": "g.mp4", "qa": [TURN]}, {"video": "h", "qa": []}]),
+    ),
+    "annotations too deep": ("annotations", DEEP),
+    "predictions too deep": ("predictions", DEEP),
+    "a data set too deep": ("data-set", DEEP),
+    "a list of models that is a page": ("speech", "\3<html>"),
+    "a completion without a message": ("verdict", completion({})),
+    "a completion that is a list": ("verdict", "\0[1]"),
+    "a completion with a number for its text": ("verdict", completion({"message": {"content": 5}})),
+    "an offer that is not a number": ("routes", OFFER + BREAK + '{"webrtc_id": NaN}'),
+    "an offer with half a character": ("routes", OFFER + BREAK + '{"webrtc_id": ["\\ud800"]}'),
+    "an origin that is no address": ("routes", "POST /webrtc/bye?id=x\norigin: http://[" + BREAK),
+    "a length in other digits": ("routes", "POST /aura/upload\nx-aura-token: TOKEN\ncontent-length: \xb2" + BREAK),
+}
+
+
+@pytest.mark.parametrize("what", FOUND)
+def test_what_was_found_once_is_a_clear_error(what: str) -> None:
+    name, content = FOUND[what]
+    resource = pytest.importorskip("resource", reason="needs the system's account of memory")
+    unit = 1 << 20 if sys.platform == "darwin" else 1 << 10
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    TARGETS[name].run(content.encode("latin-1"))
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown / unit < 1000, "a gigabyte for a few hundred bytes"
+
+
+#: Targets that are always fuzzed a little, so that the fuzzer itself stays usable.
+QUICK = ("script", "messages")
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_fuzzing_begins(name: str, tmp_path: Path) -> None:
+    """Each target takes its own seeds and a few changed ones, with the runner that people use."""
+    if name not in QUICK and not os.environ.get("AURA_FUZZ"):
+        pytest.skip("half a minute for all targets: set AURA_FUZZ=1")
+    if importlib.util.find_spec("atheris") is None:
+        pytest.skip("needs atheris: pip install -r requirements-extra.txt")
+    command = [sys.executable, "-m", "tests.fuzz", name, "--runs", "20", "--seed", "1", "--corpus", str(tmp_path)]
+    done = subprocess.run(
+        command, capture_output=True, text=True, errors="replace", timeout=TIMEOUT, cwd=ROOT, env=environment()
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "DONE" in done.stderr
+
+
+def test_what_cannot_be_fuzzed_is_said(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit, match="2"):
+        fuzz.main(["nothing"])
+    assert "there is no target nothing" in capsys.readouterr().err
+    assert fuzz.main(["--list"]) == 0
+    assert capsys.readouterr().out.split() == list(TARGETS)
+    monkeypatch.setitem(sys.modules, "atheris", None)
+    assert fuzz.main(["script"]) == 2
+    assert capsys.readouterr().err == "fuzzing needs atheris: pip install -r requirements-extra.txt\n"
 
 
 @FEW
@@ -48,15 +140,8 @@ def one_line(error: Exception) -> None:
 @example(b'[{"t": 1e999, "text": "x"}]')
 @example(b'[{"t": ' + b"9" * 5000 + b', "text": "x"}]')
 @example(b'[{"t": 1, "text": "\\ud800"}]')
-def test_a_script(tmp_path: Path, content: bytes) -> None:
-    script = tmp_path / "script"
-    script.write_bytes(content)
-    try:
-        asks = load_script(script)
-    except ReplayError as error:
-        one_line(error)
-        return
-    assert all(ask.t >= 0 and ask.text.strip() for ask in asks)
+def test_a_script(content: bytes) -> None:
+    fuzz_targets.script(content)
 
 
 @FEW
@@ -72,16 +157,9 @@ def test_a_question_of_the_command_line(line: str) -> None:
 @example(DEEP.encode(), b"")
 @example(b'{"type": ["x"]}', b"")
 @example(b'"type"', b"")
-def test_a_recording_whose_checksums_are_right(tmp_path: Path, header: bytes, payload: bytes) -> None:
+def test_a_recording_whose_checksums_are_right(header: bytes, payload: bytes) -> None:
     """Whoever makes a file on purpose also makes its checksums."""
-    sizes = struct.pack("<II", len(header), len(payload))
-    checksum = zlib.crc32(payload, zlib.crc32(header, zlib.crc32(sizes, FIRST_CHECKSUM)))
-    path = tmp_path / "x.aurarec"
-    path.write_bytes(MAGIC + sizes + struct.pack("<I", checksum) + header + payload)
-    reader = Reader(path)
-    for record in reader:
-        assert isinstance(record.type, str)
-    assert reader.damage is None or "\n" not in reader.damage
+    fuzz_targets.recording(header + b"\0" + payload)
 
 
 @FEW
@@ -95,16 +173,9 @@ def test_a_recorded_picture(payload: bytes, repeated: bool) -> None:
 @given(NESTED)
 @example({"type": "recording", "clock": 0, "session": {"n": -1}})
 @example({"type": "recording", "clock": 0, "profile": {"checkpoint": 5}})
-def test_the_first_record_of_a_recording(tmp_path: Path, value: Any) -> None:
-    from aura_core.recording.replay import read_header
-
-    path = tmp_path / "x.aurarec"
+def test_the_first_record_of_a_recording(value: Any) -> None:
     data = value if isinstance(value, dict) else {"type": "recording", "value": value}
-    path.write_bytes(MAGIC + pack(data, b"", FIRST_CHECKSUM)[0])
-    try:
-        read_header(path)
-    except RecordingError as error:
-        one_line(error)
+    fuzz_targets.recording(json.dumps(data).encode())
 
 
 @pytest.fixture(scope="module")
@@ -175,27 +246,4 @@ MESSAGES = st.one_of(
 @example([DEEP])
 @example(['{"type": "ask", "text": "\\ud800"}'])
 async def test_messages_of_a_page(messages: list[str | bytes]) -> None:
-    """Through the connection's own parser into a true visit; a failure of ours would be a logged exception."""
-    from aura_core.sources import wire
-    from aura_core.ui.visit import Assistant, Visit
-    from tests.browser import ScriptedEngine as Scripted
-
-    outlet = FakeOutlet()
-    visit = Visit(Assistant(Scripted()), outlet)
-    peer = object.__new__(wire.Wire)
-    sent: list[Any] = []
-    peer.send = sent.append  # type: ignore[method-assign]
-    peer._messages = asyncio.Queue(wire.MAX_WAITING)
-    await visit.message({"type": "watch", "demo": None})
-    try:
-        for raw in messages:
-            peer.received(raw)
-        while not peer._messages.empty():
-            try:
-                await visit.message(peer._messages.get_nowait())
-            except ValueError as error:
-                one_line(error)
-    finally:
-        await visit.close()
-    for message in (*sent, *outlet.sent):
-        json.dumps(message).encode()
+    await fuzz_network.page(messages)

@@ -14,6 +14,7 @@ from aura_core.recording import RecordingError
 from aura_core.recording.folder import delete
 from aura_core.recording.format import Reader
 from aura_core.recording.maketest import make_test
+from aura_core.terminal import plain
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -53,18 +54,27 @@ def _show(path: Path, as_json: bool) -> None:
         count += 1
         if as_json:
             print(json.dumps(record.data | {"payload": len(record.payload)}))
-        elif (line := _line(record.type, record.data)) is not None:
-            print(line)
+        else:
+            for line in _lines(record.type, record.data):
+                print(plain(line))
     if not as_json:
         end = reader.damage or ("whole" if reader.ended else "not ended: cut off, or still being written")
         print(f"{count} records, {reader.size} bytes, {end}")
 
 
+def _lines(type: str, data: dict[str, Any]) -> list[str]:
+    """A record for people; nothing for what is seen elsewhere."""
+    if type == "recording":
+        return [f"{name:<12} {value}" for name, value in data.items() if name not in ("type", "clock")]
+    try:
+        line = _line(type, data)
+    except (AttributeError, KeyError, TypeError, ValueError):
+        return [f"a record of type {type!r} that is not understood"]
+    return [] if line is None else [line]
+
+
 def _line(type: str, data: dict[str, Any]) -> str | None:
-    """A record for people; None for what is seen elsewhere."""
     match type:
-        case "recording":
-            return "\n".join(f"{name:<12} {value}" for name, value in data.items() if name not in ("type", "clock"))
         case "event":
             event = data["event"]
             text = event.get("text") or event.get("why") or ""

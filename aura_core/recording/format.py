@@ -28,6 +28,7 @@ before it is whole. Records only ever get appended. The types, in the order of o
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import struct
 import zlib
@@ -43,7 +44,7 @@ from aura_core.recording import RecordingError
 MAGIC = b"AURA recording 1\n"
 _SIZES = struct.Struct("<II")
 _CHECKSUM = struct.Struct("<I")
-#: Bytes of the largest header or payload; what claims to be larger is damaged.
+#: Bytes of the largest header or payload, and pixels of the largest picture; what claims to be larger is damaged.
 LARGEST = 1 << 26
 FIRST_CHECKSUM = zlib.crc32(MAGIC)
 
@@ -166,12 +167,16 @@ def pack_frames(frames: np.ndarray) -> tuple[bytes, bool]:
 
 def unpack_frames(payload: bytes, repeated: bool) -> np.ndarray:
     """What `pack_frames` packed. Raises RecordingError when it is no such picture."""
-    import cv2
+    # Not OpenCV: a chunk that lies about its length takes its decoder minutes and gigabytes.
+    from PIL import Image
 
-    picture = cv2.imdecode(np.frombuffer(payload, np.uint8), cv2.IMREAD_COLOR) if payload else None
-    if picture is None or (not repeated and picture.shape[0] % 2):
-        raise RecordingError("the recording holds a picture that cannot be read")
-    picture = cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    try:
+        with Image.open(io.BytesIO(payload), formats=("PNG",)) as image:
+            if image.width * image.height > LARGEST or (not repeated and image.height % 2):
+                raise ValueError(f"a picture of {image.width}x{image.height}")
+            picture = np.asarray(image.convert("RGB"))
+    except Exception as error:  # Pillow has many ways of saying so
+        raise RecordingError("the recording holds a picture that cannot be read") from error
     if repeated:
         return np.broadcast_to(picture, (2, *picture.shape))
     return picture.reshape(2, -1, *picture.shape[1:])

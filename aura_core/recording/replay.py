@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import math
 import uuid
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
@@ -55,7 +56,7 @@ async def replay(path: Path, engine: Engine, listen: Callable[[Outcome], object]
     try:
         script, header = _index(path)
         return await _Replay(path, script, recorded_config(header), engine, listen).run()
-    except (KeyError, TypeError, ValueError) as error:
+    except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as error:
         raise RecordingError(f"{path} holds a record that is not understood: {one_line(error)}") from error
 
 
@@ -161,6 +162,8 @@ class _Replay:
 
     async def _put_in(self, data: dict[str, Any], type: str, chunks: list[tuple[str, Chunk]]) -> None:
         session = self._session
+        if not isinstance(data["t"], int | float) or not math.isfinite(data["t"]):
+            raise TypeError(f"{data['t']!r} for the time of {type!r}")
         if data["said"] and self._chunk_now in self._script:
             self._actor.allow(data["said"])
             await self._until(lambda: self._actor.given >= data["said"] or session.ended >= self._turns, None)
@@ -222,7 +225,8 @@ class _Replay:
         cut = len(expected.text) if expected.interrupted or expected.late else None
         text, failure = "", None
         if cut != 0:
-            quieter = float(expected.stats.get("quieter", 0.0))
+            quieter = expected.stats.get("quieter", 0.0)
+            quieter = float(quieter) if isinstance(quieter, int | float) else 0.0
             text, failure = await self._actor.decide(messages, stats, cut, quieter)
         recorded, now = recorded_reply(expected), _reply(text, failure)
         context, tokens = context_hash(messages), _token_hash(stats.prompt)

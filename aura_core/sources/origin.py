@@ -11,4 +11,9 @@ def is_foreign(request: HTTPConnection) -> bool:
     """Whether a page of another site made the browser send this. (What is no browser sends no origin.)"""
     origin = request.headers.get("origin")
     hosts = {request.headers.get("host"), request.headers.get("x-forwarded-host")}
-    return origin is not None and urlsplit(origin).netloc not in hosts
+    if origin is None:
+        return False
+    try:
+        return urlsplit(origin).netloc not in hosts
+    except ValueError:  # such as "http://[": no browser sends it, so whoever does is not ours
+        return True

@@ -6,6 +6,7 @@ worth nothing in a conversation.
 
 from __future__ import annotations
 
+from typing import Any
 from urllib.parse import urlsplit
 
 import httpx2  # what the openai package is built on; a stream that breaks in its middle raises its errors
@@ -44,8 +45,13 @@ class Remote:
     async def model(self) -> str:
         """The model to ask for. Raises what is in `FAILURES`."""
         if self._model is None:
-            offered = await self.client.models.list()
-            if not (names := [model.id for model in getattr(offered, "data", None) or []]):
+            # Not `models.list()`: what is no list of models, such as a web page, fails within the client.
+            offered: Any = await self.client.get("/models", cast_to=object)
+            try:
+                names = [str(model["id"]) for model in offered["data"]]
+            except (LookupError, TypeError):
+                names = []
+            if not names:
                 raise BadAnswer("offers no model")
             self._model = names[0]
         return self._model

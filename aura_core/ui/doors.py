@@ -5,6 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from fastapi import FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from pydantic import BaseModel, Field
 
 from aura_core.sources.ice import Ice
@@ -22,7 +24,7 @@ class Visitor(BaseModel):
 
 
 def mount_doors(app: FastAPI, lobby: Lobby, ice: Ice) -> None:
-    """Add `/aura/place`, `/aura/leave` and `/aura/status`."""
+    """Add `/aura/place`, `/aura/leave` and `/aura/status`, and the answer to what no route understands."""
 
     @app.post("/aura/place")
     async def place(request: Request, visitor: Visitor) -> dict[str, Any]:
@@ -49,6 +51,11 @@ def mount_doors(app: FastAPI, lobby: Lobby, ice: Ice) -> None:
             if len(token) > 100:
                 raise HTTPException(413, "too large")
         return {"known": await lobby.leave(token.decode(errors="replace"))}
+
+    @app.exception_handler(RequestValidationError)
+    async def misshapen(request: Request, error: RequestValidationError) -> JSONResponse:
+        """What was sent is not repeated, as FastAPI would: it may hold what cannot be written down, such as NaN."""
+        return JSONResponse({"detail": "The request is not understood."}, 422)
 
     @app.get("/aura/status")
     async def status() -> dict[str, int]:

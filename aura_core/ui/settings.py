@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -79,9 +78,9 @@ class Offer:
 
     def bias(self, wish: Any) -> float:
         """How much quieter (below 0: more eager) to be. Raises ValueError with a line for the user."""
-        if isinstance(wish, bool) or not isinstance(wish, int | float) or not math.isfinite(wish):
+        if isinstance(wish, bool) or not isinstance(wish, int | float) or wish != wish:  # NaN
             raise ValueError("How quiet to be is not understood.")
-        if abs(wish) > self.quieter:
+        if abs(wish) > self.quieter:  # infinity too, and whole numbers that no float can hold
             raise ValueError(f"It can be made quieter or more eager by {self.quieter:g} at most.")
         return float(wish)
 

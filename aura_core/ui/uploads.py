@@ -81,7 +81,7 @@ class Uploads:
         if place is None or not isinstance(place.visit, Visit):
             raise HTTPException(403, "You have no place here yet.")
         declared = request.headers.get("content-length", "")
-        if declared.isdigit() and int(declared) > self.limit:
+        if declared.isdecimal() and int(declared) > self.limit:
             raise self._too_large()
         if place.token in self._coming:
             raise HTTPException(409, "Another video is still on its way.")

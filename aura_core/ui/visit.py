@@ -33,6 +33,7 @@ from aura_core.speech.asr import Transcript
 from aura_core.speech.vad import Vad, VadError
 from aura_core.state import StateError
 from aura_core.state_folder import Keeper
+from aura_core.terminal import plain
 from aura_core.ui import evidence
 from aura_core.ui.assistant import Assistant, Source, Speech
 from aura_core.ui.cameras import Eye, SharedCamera
@@ -141,7 +142,7 @@ class Visit:
             case "record":
                 await self._record_from_now_on(message.get("on") is True)
             case other:
-                raise ValueError(f"The page sent an unknown message: {str(other)[:40]}")
+                raise ValueError(f"The page sent an unknown message: {plain(str(other))[:40]}")
 
     async def idle(self) -> None:
         """Wait until every chunk so far has been decided."""
