@@ -26,8 +26,7 @@ PHONE: dict[str, Any] = {"viewport": {"width": 390, "height": 844}, "color_schem
 @pytest.fixture(scope="module")
 def clips(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("clips")
-    helpers.write_clip(folder / f"{FILE_NAME}.mp4", seconds=3)
-    (folder / f"{FILE_NAME}.json").write_text('[{"t": 1.0, "text": "What do you see?"}]', encoding="utf-8")
+    helpers.write_clip(folder / f"{FILE_NAME}.mp4", seconds=20)  # without a script: nothing else is said meanwhile
     helpers.write_clip(folder / "camera.mjpeg", codec="mjpeg")
     asyncio.run(helpers.write_speech(folder / "silence.wav"))
     return folder
