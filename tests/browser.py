@@ -207,8 +207,8 @@ async def running_browser(camera: Path | None, microphone: Path, *more: str) -> 
             await browser.close()
 
 
-async def open_page(browser: Browser, url: str, **context: Any) -> Watched:
-    """A new window on the page, ready to be used."""
+async def open_page(browser: Browser, url: str, before: str = "", **context: Any) -> Watched:
+    """A new window on the page, ready to be used; `before` is JavaScript that runs ahead of the page's own."""
     window = await browser.new_context(permissions=["camera", "microphone"], **context)
     watched = Watched(await window.new_page())
     page = watched.page
@@ -229,7 +229,8 @@ async def open_page(browser: Browser, url: str, **context: Any) -> Watched:
     # every peer connection is kept where a test can ask it for its statistics
     await page.add_init_script(
         """(() => { const Real = RTCPeerConnection; window.pcs = [];
-        window.RTCPeerConnection = class extends Real { constructor(...a) { super(...a); pcs.push(this); } }; })()"""
+        window.RTCPeerConnection = class extends Real { constructor(...a) { super(...a); pcs.push(this); } }; })();"""
+        + before
     )
     await page.goto(url)
     await page.wait_for_selector("#aura-ideas button", timeout=60_000)
