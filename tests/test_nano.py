@@ -26,7 +26,7 @@ def figures() -> dict:
     async def run() -> dict:
         engine = LocalEngine(CHECKPOINT, threads=1)
         try:
-            return await timeliness.run(engine, SessionConfig(prewarm=False), seed=4711, hours=0.5)
+            return await timeliness.run(engine, SessionConfig(prewarm=False), seed=5823, hours=0.5)
         finally:
             await engine.close()
 
@@ -35,14 +35,14 @@ def figures() -> dict:
 
 def test_it_is_as_good_as_when_it_was_measured(figures: dict):
     """A little under the model card's figures: a change of the core that spoils the model is seen here."""
-    assert figures["question_accuracy"] >= 0.75
-    assert figures["alert_hit_rate"] >= 0.70
+    assert figures["question_accuracy"] >= 0.82
+    assert figures["alert_hit_rate"] >= 0.75
     assert figures["silence_accuracy"] >= 0.98
     assert figures["acknowledged"] >= 0.95
 
 
 #: What the model card says it does not get.
-MISSED = pytest.mark.xfail(reason="one thing in it is missed: see the model card", strict=True)
+MISSED = pytest.mark.xfail(reason="see the model card", strict=True)
 
 
 def said(lines: list[dict]) -> list[tuple[float, str]]:
@@ -52,7 +52,7 @@ def said(lines: list[dict]) -> list[tuple[float, str]]:
 DEMOS = {
     "three_kinds": (
         (4, 4, "The square is green."), (20, 24, "I see a cat now."), (15, 19, "I see a blue star now."),
-        (28, 32, "I see a red star now."), (34, 38, "I see a yellow star now."),
+        (28, 32, "I see a red star now."), (34, 38, "I see a yellow star now."), (39, 39, "I see two stars."),
     ),
     "kitchen": (
         (19, 23, "The apple is gone."), (14, 14, "Yes, I see a banana."), (26, 30, "The clock is moving."),
@@ -61,13 +61,12 @@ DEMOS = {
     "colors": (
         (3, 3, "The circle is red."), (11, 15, "The circle is green now."), (19, 23, "The circle is red now."),
         (27, 31, "The circle is green now."), (15, 15, "A car is on the left."),
+        (33, 33, "I see green and purple."),
     ),
 }  # fmt: skip
 
 
-@pytest.mark.parametrize(
-    "name", [name if name == "colors" else pytest.param(name, marks=MISSED) for name in sorted(DEMOS)]
-)
+@pytest.mark.parametrize("name", sorted(DEMOS))
 def test_a_demo_is_answered_through_the_command_line(name: str):
     folder = ROOT / "assets" / "demos"
     done = app("--replay", folder / f"{name}.mp4", "--script", folder / f"{name}.json", "--headless", "--json")
@@ -82,11 +81,11 @@ def test_a_demo_is_answered_through_the_command_line(name: str):
 
 
 @MISSED
-def test_the_count_that_ends_the_demo_is_right():
+def test_all_that_lies_in_the_kitchen_is_seen():
     folder = ROOT / "assets" / "demos"
-    done = app("--replay", folder / "three_kinds.mp4", "--script", folder / "three_kinds.json", "--headless", "--json")
-    assert content_words("I see two stars.") in [
-        content_words(text) for t, text in said(events(done.stdout)) if t == 39
+    done = app("--replay", folder / "kitchen.mp4", "--script", folder / "kitchen.json", "--headless", "--json")
+    assert content_words("I see a clock, an apple and a cup.") in [
+        content_words(text) for t, text in said(events(done.stdout)) if t == 3
     ]
 
 

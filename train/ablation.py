@@ -41,7 +41,7 @@ FIGURES = {
     "alerts": "alerts spoken",
     "alerts_right": "alerts right",
     "answers_right": "answers right",
-    "alerts_calibrated": f"alerts spoken at {WANTED_SILENCE:.0%} silence",
+    "alerts_calibrated": f"alerts spoken at {WANTED_SILENCE:.1%} silence",
 }
 
 

@@ -73,14 +73,14 @@ class NanoConfig:
 
     seed: int = 1
     vision: VisionStage = field(default_factory=VisionStage)
-    scenes: int = 1200  # rendered once, then asked about again and again
-    busy_scenes: int = 800
+    scenes: int = 1500  # rendered once, then asked about again and again
+    busy_scenes: int = 1000
     scene_seconds: int = 60
     streams: tuple[StreamStage, ...] = (
         StreamStage(steps=1500, batch=8, window=(6, 6), draws=(WORDS,)),
         StreamStage(steps=600, batch=16, window=(5, 5), draws=(ONE_REQUEST,), lr=2e-3),
         StreamStage(steps=1700, batch=6, window=(14, 8), draws=(UNASKED, ONE_REQUEST, UNASKED), lr=1.5e-3),
-        StreamStage(steps=700, batch=3, window=(30, 15), draws=(UNASKED, RARE, LIFE)),
+        StreamStage(steps=1000, batch=3, window=(30, 15), draws=(UNASKED, RARE, LIFE)),
     )
     lr: float = 2e-3
     warmup: int = 100
