@@ -6,6 +6,7 @@ from pathlib import Path
 from data_pipeline.world.questions import ASKS, TOPICS
 from train.loss import Supervise
 from train.shape import AURA_NANO, QWEN3_VL_8B, ModelShape
+from train.slips import Slips
 
 
 @dataclass(frozen=True)
@@ -47,8 +48,8 @@ UNASKED = Draw(
     topics=_EVENLY,
 )
 
-# A request that waits long, and hardly anything else: the event must still be known for what was asked.
-RARE = Draw(((30.0, 60.0),), (0.05, 0.6, 0.35), (1, 2), foresight=0.9, busy=0.0, topics=_EVENLY)
+# A request that waits long, in calm scenes and in busy ones: the event must still be known for what was asked.
+RARE = Draw(((30.0, 60.0),), (0.15, 0.5, 0.35), (1, 2), foresight=0.9, busy=0.5, topics=_EVENLY)
 # As people ask, mostly about what they see: on this the silence bias is set.
 LIFE = Draw(((3.0, 8.0), (4.0, 12.0), (10.0, 30.0)), (0.55, 0.25, 0.2), (2,), foresight=0.65, busy=0.0)
 
@@ -65,6 +66,7 @@ class StreamStage:
     window: tuple[int, int]  # N, N'
     draws: tuple[Draw, ...] = (UNASKED,)  # taken in turn within a batch
     lr: float | None = None
+    slips: Slips | None = None  # None: every history is true
 
 
 @dataclass(frozen=True)
@@ -79,8 +81,10 @@ class NanoConfig:
     streams: tuple[StreamStage, ...] = (
         StreamStage(steps=1500, batch=8, window=(6, 6), draws=(WORDS,)),
         StreamStage(steps=600, batch=16, window=(5, 5), draws=(ONE_REQUEST,), lr=2e-3),
-        StreamStage(steps=1700, batch=6, window=(14, 8), draws=(UNASKED, ONE_REQUEST, UNASKED), lr=1.5e-3),
-        StreamStage(steps=1000, batch=3, window=(30, 15), draws=(UNASKED, RARE, LIFE)),
+        StreamStage(
+            steps=1700, batch=6, window=(14, 8), draws=(UNASKED, ONE_REQUEST, UNASKED), lr=1.5e-3, slips=Slips()
+        ),
+        StreamStage(steps=1000, batch=3, window=(30, 15), draws=(UNASKED, RARE, LIFE), slips=Slips()),
     )
     lr: float = 2e-3
     warmup: int = 100

@@ -6,6 +6,7 @@ which wait for each other in every operator. Deterministic given the seed; resum
 
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
 
@@ -152,6 +153,7 @@ def margins(
 ) -> dict[str, list]:
     """On true histories: log p(silent) of every turn that should be silent, of every alert and of every answer, and
     whether each spoken message is predicted token by token."""
+    stage = replace(stage, slips=None)
     builder = film_builder(tokenizer)
     silent_token = tokenizer.convert_tokens_to_ids(SILENT)
     out: dict[str, list] = {"silent": [], "alert": [], "answer": [], "alert_right": [], "answer_right": []}

@@ -12,13 +12,14 @@ import numpy as np
 import torch
 
 from aura_core.chunks import Chunk
-from aura_core.context import Context, Turn
+from aura_core.context import Context, Message, Turn
 from aura_core.prompt import PromptBuilder, Span
 from aura_core.samples import Step, mix
 from data_pipeline.world.questions import QA, draw_questions
 from train.configs import StreamStage
 from train.features import Film
 from train.loss import Supervise, target_weights
+from train.slips import slip
 from train.vision import CELL
 
 
@@ -35,7 +36,7 @@ class Sample:
     film: Film
     first: int  # chunk of the film with which the window begins
     questions: Sequence[QA]  # of the whole stream
-    due: list[int]  # for each chunk of the window: 1 an alert is to be said, 0 none is, -1 a question was asked
+    due: list[int]  # for each chunk of the window: 1 an alert is due, 0 none is, -1 a question was asked
 
 
 class Batch(NamedTuple):
@@ -66,11 +67,20 @@ def replay(film: Film, steps: Sequence[Step], n: int, n_extra: int) -> Context:
     return Context.replay(turns, n=n, n_extra=n_extra)
 
 
-def make_sample(film: Film, questions: Sequence[QA], end: int, builder: PromptBuilder, n: int, n_extra: int) -> Sample:
-    """The prompt after `end` seconds of the film with these questions; its targets are the turns in the window. After
-    a cut the first of them is left out: what its chunk is to be compared with has gone."""
-    steps = mix(questions, len(film.features))[:end]
-    context = replay(film, steps, n, n_extra)
+def make_sample(
+    film: Film,
+    questions: Sequence[QA],
+    steps: Sequence[Step],
+    builder: PromptBuilder,
+    n: int,
+    n_extra: int,
+    said: Sequence[Step] | None = None,
+    slipped: frozenset[int] = frozenset(),
+) -> Sample:
+    """The prompt after `steps` of the film with these questions; its targets are the turns in the window. After a cut
+    the first of them is left out: what its chunk is to be compared with has gone. `said` is what the history holds
+    instead where it has slips; `slipped` of it are no targets."""
+    context = replay(film, steps if said is None else said, n, n_extra)
     messages = context.messages()
     prompt = builder.build(messages, generate=False)
     spans = [s for s in prompt.spans if messages[s.message - 1].chunk is not None]
@@ -78,11 +88,19 @@ def make_sample(film: Film, questions: Sequence[QA], end: int, builder: PromptBu
     shown = [video.chunk.index for video in prompt.videos]
     if shown[0] > 0:
         spans = spans[1:]
+    spans = [s for s in spans if _second(messages, s) not in slipped]
     features = film.features[shown[0] : shown[-1] + 1].swapaxes(1, 2)  # (chunks, cells, 2, width)
     asked = [bool(messages[s.message - 1].text) for s in spans]
     features = features.reshape(-1, *features.shape[2:])
     due = [-1 if steps[k].question else int(steps[k].kind == "alert") for k in shown]
     return Sample(prompt.ids, prompt.positions, features, spans, asked, decisions, film, shown[0], questions, due)
+
+
+def _second(messages: Sequence[Message], span: Span) -> int:
+    """Of the film, in which this reply was given."""
+    chunk = messages[span.message - 1].chunk
+    assert chunk is not None
+    return chunk.index
 
 
 def draw_sample(
@@ -114,7 +132,11 @@ def draw_sample(
     )
     n, n_extra = stage.window
     end = int(rng.integers(min(n, length), length + 1))
-    return make_sample(film, questions, end, builder, n, n_extra)
+    steps = mix(questions, length)[:end]
+    if stage.slips is None:
+        return make_sample(film, questions, steps, builder, n, n_extra)
+    said, slipped = slip(steps, film.scene, stage.slips, rng)
+    return make_sample(film, questions, steps, builder, n, n_extra, said, slipped)
 
 
 def collate(samples: Sequence[Sample], supervise: Supervise, pad: int) -> Batch:

@@ -1,0 +1,66 @@
+"""Slips of training histories: what they change, what they leave, and that nothing is learned from them."""
+
+from collections import Counter
+from dataclasses import replace
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from aura_core.samples import ACKNOWLEDGE, mix
+from data_pipeline.world.questions import draw_questions
+from data_pipeline.world.scene import make_scene
+from train.configs import UNASKED, StreamStage
+from train.features import Film
+from train.model import new_model
+from train.samples import draw_sample, film_builder
+from train.slips import Slips, slip
+
+SECONDS = 40
+MANY = Slips(share=1.0, false=(0.4,), missed=0.5, wrong=0.5)
+
+
+def story(seed: int):
+    scene = make_scene(seed, float(SECONDS), (1.5, 3.0))
+    return scene, mix(draw_questions(scene, seed, (2.0, 5.0)), SECONDS)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000))
+def test_what_was_asked_stays_and_every_alert_is_still_to_be_said_once(seed):
+    scene, steps = story(seed)
+    said, slipped = slip(steps, scene, MANY, np.random.default_rng(seed))
+    assert [s.question for s in said] == [s.question for s in steps]
+    assert [s.reply for s in said if s.kind == "ack"] == [s.reply for s in steps if s.kind == "ack"]
+    learned = [s.reply for k, s in enumerate(said) if s.kind == "alert" and k not in slipped]
+    assert learned == [s.reply for s in steps if s.kind == "alert"]
+    assert all(s.reply == steps[k].reply for k, s in enumerate(said) if s.kind == "answer" and k not in slipped)
+
+
+def test_there_are_slips_of_every_kind_and_none_where_none_are_wanted():
+    kinds: Counter[tuple[str | None, str | None]] = Counter()
+    for seed in range(30):
+        scene, steps = story(seed)
+        said, slipped = slip(steps, scene, MANY, np.random.default_rng(seed))
+        kinds.update((steps[k].kind, said[k].kind) for k in slipped)
+        assert slip(steps, scene, replace(MANY, share=0.0), np.random.default_rng(seed)) == (steps, frozenset())
+    assert {(None, "alert"), ("alert", None), ("answer", "answer")} <= set(kinds)
+
+
+def test_slips_are_read_and_not_learned():
+    _, tokenizer = new_model(1)
+    builder = film_builder(tokenizer)
+    scene = make_scene(3, float(SECONDS), (1.5, 3.0))
+    film = Film(scene, (96, 64), np.zeros((SECONDS, 2, 24, 4), np.float16))
+    true = StreamStage(1, 1, (12, 6), (UNASKED,))
+    fewer = 0
+    for i in range(20):
+        plain = draw_sample([film], true, builder, (5, i))
+        sample = draw_sample([film], replace(true, slips=MANY), builder, (5, i))
+        assert sample.due == plain.due  # the probes are told what happened
+        assert len(sample.decisions) == len(plain.decisions)
+        true_words = {a.text for qa in sample.questions for a in qa.answers} | set(ACKNOWLEDGE.values())
+        learned = [str(tokenizer.decode(sample.ids[s.start : s.end - 1])).strip() for s in sample.spans if not s.silent]
+        assert set(learned) <= true_words
+        fewer += len(plain.spans) - len(sample.spans)
+    assert fewer > 20
