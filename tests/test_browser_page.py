@@ -261,6 +261,7 @@ async def test_a_screen_is_watched_like_a_camera(server: Server, browser: Browse
     await page.select_option("#aura-source", label="Screen")
     await expect(page.locator("#aura-begin")).to_have_text("Share the screen")
     await watch(page)
+    assert await page.evaluate("document.getAnimations().length") == 0  # open all day: nothing moves by itself
     await expect(page.locator("#aura-flip")).to_be_hidden()
     await ask(page, "What do you see?")
     await expect(page.locator(".aura-answer .aura-thumb img")).to_have_count(1)
