@@ -13,8 +13,8 @@ import asyncio
 import logging
 import time
 from collections import deque
-from collections.abc import Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
@@ -355,7 +355,7 @@ class Voice:
         try:
             if sentence.spoken:
                 async with aclosing(self._tts.stream(sentence.spoken)) as sound:
-                    while (pcm := await asyncio.wait_for(anext(sound, None), self.config.tts_timeout)) is not None:
+                    while (pcm := await self._more(sound)) is not None:
                         await self._leave_room(epoch)
                         if epoch != self._epoch:
                             return
@@ -369,14 +369,17 @@ class Voice:
         finally:
             line.over = True
 
+    async def _more(self, sound: AsyncGenerator[np.ndarray, None]) -> np.ndarray | None:
+        async with asyncio.timeout(self.config.tts_timeout):
+            return await anext(sound, None)
+
     async def _leave_room(self, epoch: int) -> None:
         """Wait until not too much is ahead of the listener. While the voice is held that may be a while."""
         while epoch == self._epoch and (over := self._playback.ahead / 1000 - self.config.ahead) > 0:
             self._moved.clear()
-            try:
-                await asyncio.wait_for(self._moved.wait(), over)
-            except TimeoutError:
-                continue
+            with suppress(TimeoutError):
+                async with asyncio.timeout(over):
+                    await self._moved.wait()
 
     def _first_sound(self, since: float) -> None:
         self.metrics.tts_ttfa.append(1000 * (self._clock() - since))

@@ -89,7 +89,8 @@ class Mqtt:
             last = self._client.publish(f"{self._base}/status", "offline", qos=1, retain=True)
             await asyncio.to_thread(last.wait_for_publish, 2.0)
         self._client.disconnect()
-        await asyncio.wait_for(asyncio.to_thread(self._client.loop_stop), 5.0)
+        async with asyncio.timeout(5.0):
+            await asyncio.to_thread(self._client.loop_stop)
 
     def _publish(self, topic: str, payload: str | bytes) -> None:
         if self._client.publish(f"{self._base}/{topic}", payload, qos=1).rc == 15:  # MQTT_ERR_QUEUE_SIZE

@@ -105,7 +105,8 @@ class Webhook:
         """See `Sink`."""
         if self._worker is not None:
             try:
-                await asyncio.wait_for(self._idle.wait(), self._delivery.closing)
+                async with asyncio.timeout(self._delivery.closing):
+                    await self._idle.wait()
             except TimeoutError:
                 log.warning("the webhook at %s did not take the last alerts", self.place)
             self._worker.cancel()

@@ -91,7 +91,8 @@ class Visitor:
         asks = pings = 0.0
         while (now := time.monotonic()) < end:
             with contextlib.suppress(TimeoutError):
-                self._take(json.loads(await asyncio.wait_for(arrived.get(), 0.5)))
+                async with asyncio.timeout(0.5):
+                    self._take(json.loads(await arrived.get()))
             if self._started is None:
                 continue
             end = self._started + seconds
@@ -187,7 +188,8 @@ async def _webrtc(
         if "sdp" not in answer:
             raise BenchError("the server refused the connection")
         await pc.setRemoteDescription(RTCSessionDescription(answer["sdp"], answer["type"]))
-        await asyncio.wait_for(said.wait(), TIMEOUT)
+        async with asyncio.timeout(TIMEOUT):
+            await said.wait()
 
         async def send(message: dict[str, Any]) -> None:
             channel.send(json.dumps(message))

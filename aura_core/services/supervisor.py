@@ -202,7 +202,8 @@ class Supervisor:
         if process.stdin is not None:
             process.stdin.close()
         try:
-            await asyncio.wait_for(process.wait(), self.patience.grace + 10.0)
+            async with asyncio.timeout(self.patience.grace + 10.0):
+                await process.wait()
         except TimeoutError:  # a process that not even SIGKILL ends yet hangs in a driver
             self._report("a server does not end; it may still hold its GPU")
             with suppress(ProcessLookupError):

@@ -127,7 +127,8 @@ class Speaker:
             left = self._until - now
             self._wake.clear()
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(self._wake.wait(), left if left > 0 else 0.5)
+                async with asyncio.timeout(left if left > 0 else 0.5):
+                    await self._wake.wait()
             if not self._pieces and time.monotonic() >= self._until:
                 self._show(False)
             return None

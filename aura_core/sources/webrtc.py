@@ -117,7 +117,8 @@ class WebRTC:
         if pc is not None:
             self._stream.clean_up(connection)
             try:
-                await asyncio.wait_for(pc.close(), CLOSE_TIMEOUT)
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await pc.close()
             except TimeoutError:
                 log.warning("a connection was slow to close")
         return pc is not None

@@ -199,4 +199,5 @@ class Wire:
 
 
 async def _bounded(ending: Awaitable[None]) -> None:
-    await asyncio.wait_for(ending, 10.0)
+    async with asyncio.timeout(10.0):
+        await ending

@@ -144,7 +144,8 @@ async def _in_parts(request: Request) -> AsyncIterator[bytes]:
     stream = request.stream()
     while True:
         try:
-            more = await asyncio.wait_for(anext(stream, None), STALL_TIMEOUT)
+            async with asyncio.timeout(STALL_TIMEOUT):
+                more = await anext(stream, None)
         except TimeoutError as error:
             raise HTTPException(408, "The upload stalled.") from error
         part += more or b""
@@ -169,7 +170,8 @@ def _media_type(head: bytes) -> str:
 async def _look_into(path: Path) -> None:
     """Raises HTTPException for what cannot be shown."""
     try:
-        video = await asyncio.wait_for(asyncio.to_thread(Video.open, path), PROBE_TIMEOUT)
+        async with asyncio.timeout(PROBE_TIMEOUT):
+            video = await asyncio.to_thread(Video.open, path)
     except ReplayError as error:
         raise HTTPException(415, _sentence(str(error).replace(str(path), "the file"))) from error
     except TimeoutError as error:

@@ -189,7 +189,8 @@ class Visit:
             if ending is None:
                 continue
             try:
-                await asyncio.wait_for(ending, CLOSE_TIMEOUT)
+                async with asyncio.timeout(CLOSE_TIMEOUT):
+                    await ending
             except Exception:
                 log.exception("a session did not end cleanly")
         if self._keeper is not None:
