@@ -36,7 +36,6 @@ async def test_a_page_whose_process_dies_goes_on_at_another(tmp_path: Path) -> N
             assert (mine.taken(), other.taken()) == (1, 0)
 
             mine.process.kill()
-            await state(page, "reconnecting", timeout=60_000)
             await asyncio.to_thread(wait_for, lambda: other.taken() == 1)
             before = await alerts.count()
             await state(page, "watching", timeout=60_000)
