@@ -35,9 +35,10 @@ def figures() -> dict:
 
 def test_it_is_as_good_as_when_it_was_measured(figures: dict):
     """A little under the model card's figures: a change of the core that spoils the model is seen here."""
-    assert figures["question_accuracy"] >= 0.82
-    assert figures["alert_hit_rate"] >= 0.75
-    assert figures["silence_accuracy"] >= 0.98
+    assert figures["question_accuracy"] >= 0.85
+    assert figures["alert_hit_rate"] >= 0.78
+    assert figures["silence_accuracy"] >= 0.99
+    assert figures["false_alerts_per_hour"] <= 16
     assert figures["acknowledged"] >= 0.95
 
 
