@@ -74,7 +74,10 @@ class _Peer:
         finally:
             for task in tasks:
                 task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
+            await asyncio.wait(tasks)  # gather, cancelled, would hand on its tasks' cancellation in place of its own
+            for task in tasks:
+                if not task.cancelled():
+                    task.exception()  # that one way broke off is no news
             await self._wire.finish()
             with contextlib.suppress(RuntimeError, WebSocketDisconnect):
                 await self._websocket.close()
