@@ -7,6 +7,14 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 
+from tests.test_asr import spoken
+
+
+async def asked_aloud() -> np.ndarray:
+    """`FaultySpeech.heard` after a second of silence and before two, as a microphone brings it: int16, 16 kHz."""
+    pause = np.zeros(16_000, np.int16)
+    return np.concatenate([pause, await spoken(FaultySpeech.heard), pause, pause])
+
 
 class FaultySpeech:
     """`with FaultySpeech() as server:` serves OpenAI's audio endpoints at `server.url`, its port for good.

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from aura_core.services.server import free_ports
+from tests.command_line import wait_for
+
 NGINX = shutil.which("nginx", path="/usr/sbin:/usr/bin:/usr/local/sbin:/usr/local/bin")
 NEEDS_NGINX = pytest.mark.skipif(NGINX is None, reason="needs nginx (Debian: nginx-light)")
 
@@ -30,9 +33,8 @@ def running_nginx(folder: Path, upstream: str, ports: Sequence[int]) -> Iterator
     assert NGINX is not None
     servers = iter(ports)
     block = re.sub(r"server [\d.]+:\d+;", lambda _: f"server 127.0.0.1:{next(servers)};", documented(upstream))
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        address = f"127.0.0.1:{free.getsockname()[1]}"
+    port = free_ports(1)[0]
+    address = f"127.0.0.1:{port}"
     block = re.sub(r"listen [\d.:]+;", f"listen {address};", block)
     places = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
     paths = "\n".join(f"{place}_temp_path {folder / place};" for place in places)
@@ -44,18 +46,17 @@ def running_nginx(folder: Path, upstream: str, ports: Sequence[int]) -> Iterator
     command = [NGINX, "-e", str(folder / "error.log"), "-p", str(folder), "-c", str(config)]
     with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as process:
         try:
-            _wait_for(address, process)
+            wait_for(lambda: process.poll() is not None or _listens(port))
+            if process.poll() is not None:
+                assert process.stderr is not None
+                raise RuntimeError(f"nginx did not start: {process.stderr.read()}")
             yield f"http://{address}"
         finally:
             process.terminate()
 
 
-def _wait_for(address: str, process: subprocess.Popen[str]) -> None:
-    """Until it listens; RuntimeError with what it said when it ends instead."""
-    host, port = address.split(":")
-    while process.poll() is None:
-        with contextlib.suppress(OSError):
-            socket.create_connection((host, int(port)), 1).close()
-            return
-    assert process.stderr is not None
-    raise RuntimeError(f"nginx did not start: {process.stderr.read()}")
+def _listens(port: int) -> bool:
+    with contextlib.suppress(OSError):
+        socket.create_connection(("127.0.0.1", port), 1).close()
+        return True
+    return False

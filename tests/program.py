@@ -8,7 +8,6 @@ import contextlib
 import io
 import itertools
 import json
-import socket
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from dataclasses import dataclass
 from subprocess import Popen
@@ -21,6 +20,7 @@ from PIL import Image
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from aura_core.services.server import free_ports
 from tests.command_line import start, wait_for
 
 STANDING = "Tell me every time a ball comes in."
@@ -53,8 +53,12 @@ def obedient() -> Callable[[str, dict[str, Any]], Sequence[str]]:
 class App:
     """`app.py` with its page."""
 
-    url: str
+    port: int
     process: Popen[str]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.port}"
 
     def taken(self) -> int:
         """The number of people at it, -1 while it does not answer."""
@@ -66,11 +70,9 @@ class App:
 @contextlib.contextmanager
 def running_app(*arguments: object) -> Iterator[App]:
     """`app.py` with these arguments, ready for people; killed at the end."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_ports(1)[0]
     with start("--port", port, *arguments) as process:
-        app = App(f"http://127.0.0.1:{port}", process)
+        app = App(port, process)
         try:
             wait_for(lambda: process.poll() is not None or app.taken() == 0)
             if process.poll() is not None:

@@ -24,7 +24,7 @@ async def test_a_page_whose_process_dies_goes_on_at_another(tmp_path: Path) -> N
         model = stack.enter_context(FakeVllm(obedient()))
         command = ("--state-dir", tmp_path / "state", "--engine-url", model.url)
         apps = [stack.enter_context(running_app(*command)) for _ in range(2)]
-        url = stack.enter_context(running_nginx(tmp_path, "pages", [int(app.url.rpartition(":")[2]) for app in apps]))
+        url = stack.enter_context(running_nginx(tmp_path, "pages", [app.port for app in apps]))
         async with helpers.running_browser(tmp_path / "camera.mjpeg", tmp_path / "silence.wav") as browser:
             page = (await open_page(browser, url)).page
             await watch(page)

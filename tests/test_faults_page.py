@@ -16,11 +16,10 @@ from aura_core.context import Message
 from aura_core.engines.base import StepStats
 from aura_core.speech.openai_asr import OpenAiAsr
 from aura_core.speech.openai_tts import OpenAiTts
-from aura_core.speech.tts import EmbeddedTts
 from aura_core.state_folder import StateFolder
 from aura_core.ui.visit import Assistant, Speech, Visit
 from aura_core.voice import VoiceConfig
-from tests.faulty_speech import FaultySpeech
+from tests.faulty_speech import FaultySpeech, asked_aloud
 
 STANDING = "Tell me every time it rains."
 ANSWER = "A cup."
@@ -123,21 +122,6 @@ async def visiting(speech: Speech | None = None) -> AsyncIterator[Visitor]:
         await assistant.close()
 
 
-@pytest.fixture(scope="module")
-def question() -> np.ndarray:
-    """A second of silence, a spoken question, two seconds of silence: int16, 16 kHz."""
-    voice = EmbeddedTts()
-
-    async def speak() -> np.ndarray:
-        return np.concatenate([pcm async for pcm in voice.stream("What do you see?")])
-
-    said = asyncio.run(speak()).astype(np.float64)
-    times = np.arange(0, len(said), voice.rate / 16_000)
-    pause = np.zeros(16_000)
-    heard = np.concatenate([pause, np.interp(times, np.arange(len(said)), said), pause, pause])
-    return np.clip(heard, -32768, 32767).astype(np.int16)
-
-
 @pytest.fixture
 def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody waits longer than a second for speech."""
@@ -145,7 +129,8 @@ def hurried(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.parametrize("fault", [*FAULTS, "returns"])
-async def test_asr(fault: str, question: np.ndarray, hurried: None) -> None:
+async def test_asr(fault: str, hurried: None) -> None:
+    question = await asked_aloud()
     with FaultySpeech() as server:
         ears = Speech(asr=OpenAiAsr(server.url, timeout=1.0, retries=0))
         server.fall_ill("dies" if fault == "returns" else fault)  # "returns" was never there before

@@ -9,12 +9,10 @@ import contextlib
 import os
 from collections.abc import AsyncIterator
 
-import numpy as np
 import pytest
 
-from aura_core.speech.tts import EmbeddedTts
 from tests.fake_vllm import FakeVllm
-from tests.faulty_speech import FaultySpeech
+from tests.faulty_speech import FaultySpeech, asked_aloud
 from tests.program import ALERT, ANSWER, QUESTION, STANDING, Page, obedient, running_app
 
 pytestmark = [
@@ -48,19 +46,9 @@ async def typed(page: Page) -> None:
     await page.until_type("reply", text=ANSWER)
 
 
-@pytest.fixture
-async def question() -> np.ndarray:
-    """A second of silence, a spoken question, two seconds of silence: int16, 16 kHz."""
-    voice = EmbeddedTts()
-    said = np.concatenate([pcm async for pcm in voice.stream(QUESTION)]).astype(np.float64)
-    times = np.arange(0, len(said), voice.rate / 16_000)
-    pause = np.zeros(16_000)
-    heard = np.concatenate([pause, np.interp(times, np.arange(len(said)), said), pause, pause])
-    return np.clip(heard, -32768, 32767).astype(np.int16)
-
-
 @pytest.mark.parametrize("fault", FAULTS)
-async def test_asr(fault: str, question: np.ndarray) -> None:
+async def test_asr(fault: str) -> None:
+    question = await asked_aloud()
     with FaultySpeech() as server:
         server.fall_ill("dies" if fault == "returns" else fault)  # "returns" was never there before
         async with watching("--asr-url", server.url) as page:

@@ -58,7 +58,7 @@ def blank_chunks(film: Film, seconds: int) -> list[Chunk]:
 
 
 def replay(film: Film, steps: Sequence[Step], n: int, n_extra: int) -> Context:
-    """The serving context after these steps, all replies as they should have been."""
+    """The serving context after these steps."""
     chunks = blank_chunks(film, len(steps))
     turns = (
         Turn(chunk, step.question, str(k) if step.question else None, step.reply)
@@ -71,16 +71,16 @@ def make_sample(
     film: Film,
     questions: Sequence[QA],
     steps: Sequence[Step],
+    said: Sequence[Step],
+    slipped: frozenset[int],
     builder: PromptBuilder,
     n: int,
     n_extra: int,
-    said: Sequence[Step] | None = None,
-    slipped: frozenset[int] = frozenset(),
 ) -> Sample:
     """The prompt after `steps` of the film with these questions; its targets are the turns in the window. After a cut
-    the first of them is left out: what its chunk is to be compared with has gone. `said` is what the history holds
-    instead where it has slips; `slipped` of it are no targets."""
-    context = replay(film, steps if said is None else said, n, n_extra)
+    the first of them is left out: what its chunk is to be compared with has gone. The history holds what was `said`;
+    where that is `slipped` there is no target."""
+    context = replay(film, said, n, n_extra)
     messages = context.messages()
     prompt = builder.build(messages, generate=False)
     spans = [s for s in prompt.spans if messages[s.message - 1].chunk is not None]
@@ -133,10 +133,8 @@ def draw_sample(
     n, n_extra = stage.window
     end = int(rng.integers(min(n, length), length + 1))
     steps = mix(questions, length)[:end]
-    if stage.slips is None:
-        return make_sample(film, questions, steps, builder, n, n_extra)
-    said, slipped = slip(steps, film.scene, stage.slips, rng)
-    return make_sample(film, questions, steps, builder, n, n_extra, said, slipped)
+    said, slipped = slip(steps, film.scene, stage.slips, rng) if stage.slips else (steps, frozenset[int]())
+    return make_sample(film, questions, steps, said, slipped, builder, n, n_extra)
 
 
 def collate(samples: Sequence[Sample], supervise: Supervise, pad: int) -> Batch:

@@ -290,7 +290,7 @@ class Page extends Senses {
     this.strip.add(kind, t);
     this.gauges.count(kind);
     // The heart beats with the seconds that are looked at. An animation would draw sixty times as often, all day.
-    document.querySelector(".aura-icon").classList.toggle("aura-beat");
+    $("icon").classList.toggle("aura-beat");
   }
 
   /** The session goes on where it stood; after a reload all that was said comes again, otherwise what was missed. */
