@@ -43,6 +43,7 @@ from data_pipeline.stages.refine import refine
 from data_pipeline.stages.synthesize import synthesize
 from data_pipeline.stages.verify import verify
 from data_pipeline.structuring import plan, unroll
+from data_pipeline.together import together
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -183,18 +184,7 @@ class Stage(PipelineStep):
 
         calls = CallLog(dataset.call_log(self.work.root, self.name, rank))
         async with Llm(config, self.work.root, calls) as llm:
-            try:
-                async with asyncio.TaskGroup() as group:
-                    for _ in range(min(many, len(documents))):
-                        group.create_task(worker(llm))
-            except BaseExceptionGroup as errors:
-                raise _first(errors) from errors
-
-
-def _first(error: BaseException) -> BaseException:
-    while isinstance(error, BaseExceptionGroup):
-        error = error.exceptions[0]
-    return error
+            await together(worker(llm) for _ in range(min(many, len(documents))))
 
 
 class Collect(PipelineStep):

@@ -41,6 +41,8 @@ ALERT = "A green ball has come in."
 REPEAT = "Repeat: "
 #: Seconds after a request at which its alert comes.
 ALERT_AFTER = 3
+#: Seconds after which what does not happen will not: a page that went away without a word is missed by its silence.
+PATIENCE = 60.0
 
 
 class ScriptedSession:
@@ -143,9 +145,9 @@ class Server:
         with urlopen(f"{self.url}/aura/status", timeout=5) as answer:
             return json.load(answer)["taken"]
 
-    def wait_taken(self, taken: int, within: float) -> None:
-        """Ask until just `taken` slots are in use; TimeoutError after `within` seconds."""
-        deadline = time.monotonic() + within
+    def wait_taken(self, taken: int) -> None:
+        """Ask until just `taken` slots are in use; TimeoutError after `PATIENCE` seconds."""
+        deadline = time.monotonic() + PATIENCE
         while (now := self.taken()) != taken:
             if time.monotonic() > deadline:
                 raise TimeoutError(f"{now} slots are still taken, not {taken}")

@@ -17,6 +17,7 @@ __all__ = ["IN_CHROMIUM", "Browser", "CDPSession", "Page", "expect"]
 expect.set_options(timeout=60_000)  # a busy machine is not a failure
 
 IN_CHROMIUM = [
+    pytest.mark.xdist_group("browsers"),  # one at a time, where tests run side by side
     pytest.mark.skipif(not CHROMIUM.exists(), reason=f"there is no {CHROMIUM}"),
     pytest.mark.timeout(400),
 ]

@@ -50,9 +50,9 @@ def screenshots(tmp_path: Path) -> Path:
     return helpers.screenshot_folder(tmp_path)
 
 
-async def slots(server: Server, taken: int = 0, within: float = 2.0) -> None:
-    """Wait until just `taken` slots are in use; fails after `within` seconds."""
-    await asyncio.to_thread(server.wait_taken, taken, within)
+async def slots(server: Server, taken: int = 0) -> None:
+    """Wait until just `taken` slots are in use."""
+    await asyncio.to_thread(server.wait_taken, taken)
 
 
 @pytest.mark.parametrize(
@@ -222,7 +222,7 @@ async def test_the_trained_model_sees(clips: Path, browser: Browser) -> None:
         await expect(page.locator(".aura-answer").last).to_be_visible(timeout=30_000)
         assert watched.faults == []
         await page.close()
-        await slots(server, within=10.0)  # two seconds are asked for above; a busy machine is not a failure
+        await slots(server)
 
 
 def test_a_taken_port_is_one_clear_line() -> None:

@@ -87,7 +87,7 @@ async def test_a_camera_of_the_server(
         assert f"127.0.0.1:{camera.port}/" in server.log(), "its loss is logged, by its address"
     await page.click("#aura-start")
     await state(page, "off")
-    await asyncio.to_thread(server.wait_taken, 0, 30.0)
+    await asyncio.to_thread(server.wait_taken, 0)
     assert watched.faults == []
     shown = await page.inner_html("#aura") + server.log()
     assert [secret for secret in SECRETS if secret in shown] == []

@@ -11,6 +11,7 @@ from tests import firefox
 from tests.browser import ACKNOWLEDGEMENT, ALERT, ANSWER, Server, running_server, write_clip
 
 pytestmark = [
+    pytest.mark.xdist_group("browsers"),
     pytest.mark.skipif(not firefox.FIREFOX.exists(), reason=f"there is no {firefox.FIREFOX}"),
     pytest.mark.timeout(240),
 ]
@@ -69,7 +70,7 @@ async def test_camera(server: Server, transport: str) -> None:
         assert await tab.evaluate("document.querySelectorAll('.aura-question').length") == 2  # a tone asks nothing
         assert tab.faults == []
         await tab.close()
-        await asyncio.to_thread(server.wait_taken, 0, 10.0)
+        await asyncio.to_thread(server.wait_taken, 0)
 
 
 async def test_recording(server: Server) -> None:
@@ -84,4 +85,4 @@ async def test_recording(server: Server) -> None:
         await tab.until(state("ended"))
         assert tab.faults == []
         await tab.close()
-        await asyncio.to_thread(server.wait_taken, 0, 10.0)
+        await asyncio.to_thread(server.wait_taken, 0)

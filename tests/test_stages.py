@@ -1,5 +1,6 @@
 """Stages two, three and five as functions: what they ask, what they let through, and what nobody may see."""
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,7 +14,7 @@ from pydantic import BaseModel
 from aura_core.requests import repeats
 from aura_core.samples import Sample
 from data_pipeline.clips import Clip
-from data_pipeline.llm import Answered, InvalidAnswer, Refused, Usage
+from data_pipeline.llm import Answered, InvalidAnswer, LlmError, Refused, Usage
 from data_pipeline.prompt_files import FOLDER, TEMPLATES, load_lists, load_prompt
 from data_pipeline.records import QA, Answer, Video
 from data_pipeline.schemas import json_schema
@@ -109,6 +110,29 @@ async def test_an_answer_must_come_after_the_question_and_no_two_at_once() -> No
     (multi,) = [qa for qa in outcome.kept if qa.type == "multi"]
     assert [answer.t for answer in multi.answers] == [5, 7, 9]
     assert sorted(r.id.split("@")[1] for r in outcome.rejected if "@" in r.id) == ["1", "5"]
+
+
+async def test_what_fails_leaves_nothing_running() -> None:
+    asked = 0
+
+    class Leaving(Asker):
+        async def ask(self, *arguments: Any, **more: Any) -> Answered[Any]:
+            nonlocal asked
+            asked += 1
+            if asked == 6:  # while others wait for their answers
+                raise LlmError("gone")
+            try:
+                await asyncio.sleep(0)
+                return await super().ask(*arguments, **more)
+            except asyncio.CancelledError:  # as a request does that is cut off
+                raise LlmError("cut off") from None
+
+    with pytest.raises(LlmError, match="gone"):
+        await synthesize(VIDEO, Leaving())
+    before = asked
+    assert asyncio.all_tasks() == {asyncio.current_task()}
+    await asyncio.sleep(0)
+    assert asked == before
 
 
 async def test_one_answer_is_not_several() -> None:

@@ -10,7 +10,6 @@ A question or answer at second `t` is one that is said having seen the frames be
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from typing import Any
@@ -34,6 +33,7 @@ from data_pipeline.schemas import (
     TimedAnswers,
 )
 from data_pipeline.stages import Outcome
+from data_pipeline.together import together
 
 STAGE = "synthesis"
 
@@ -50,7 +50,7 @@ async def synthesize(video: Video, llm: Asker) -> Outcome[QA]:
     last = int(video.duration_s)
     edges = [*range(0, max(1, last - PART // 2), PART), last]  # a short rest belongs to the part before it
     parts = list(pairwise(edges))
-    found = await asyncio.gather(*(_scenes(video, llm, start, end) for start, end in parts))
+    found = await together(_scenes(video, llm, start, end) for start, end in parts)
     outcome: Outcome[QA] = Outcome()
     work, number = [], 0
     for (start, end), part in zip(parts, found, strict=True):
@@ -60,7 +60,7 @@ async def synthesize(video: Video, llm: Asker) -> Outcome[QA]:
         if scenes:
             work.append(_single_response(video, llm, start, end, scenes))
         work += [_multi_response(video, llm, i, scene) for i, scene in scenes.items()]
-    for made in await asyncio.gather(*work):
+    for made in await together(work):
         outcome.add(made)
     return outcome
 
@@ -104,7 +104,7 @@ async def _single_response(video: Video, llm: Asker, start: int, end: int, scene
         scene = max((i for i, s in scenes.items() if s.start <= candidate.asked_at), default=min(scenes))
         numbers[scene] = n = numbers.get(scene, -1) + 1
         checks.append(_checked(video, llm, f"{video.id}/{scene}/{n}", candidate, answered))
-    for made in await asyncio.gather(*checks):
+    for made in await together(checks):
         outcome.add(made)
     return outcome
 
@@ -166,7 +166,7 @@ async def _multi_response(video: Video, llm: Asker, number: int, scene: Scene) -
         for n, question in enumerate(answered.value.questions)
     ]
     outcome: Outcome[QA] = Outcome()
-    for made in await asyncio.gather(*work):
+    for made in await together(work):
         outcome.add(made)
     return outcome
 
@@ -195,7 +195,7 @@ async def _several(
         _checked_answer(video, llm, id, question, answer, answers[n - 1] if n else None)
         for n, answer in enumerate(answers)
     ]
-    results = await asyncio.gather(*checks)
+    results = await together(checks)
     bad = [result for result in results if isinstance(result, Rejected)]
     good = tuple(result for result in results if isinstance(result, Answer))
     if len(good) < SEVERAL:
