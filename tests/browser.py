@@ -142,7 +142,7 @@ class Server:
 
     def taken(self) -> int:
         """The number of slots in use."""
-        with urlopen(f"{self.url}/aura/status", timeout=5) as answer:
+        with urlopen(f"{self.url}/aura/status", timeout=PATIENCE) as answer:
             return json.load(answer)["taken"]
 
     def wait_taken(self, taken: int) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
-LIMIT = 10.0  # seconds until something that does not happen is a failure
+LIMIT = 60.0  # seconds until something that does not happen is a failure
 IDS = {"<|silent|>": 7, "<|im_end|>": 2}
 MESSAGE = 10  # tokens
 

@@ -12,7 +12,7 @@ from aura_core.engines.base import StepStats
 from aura_core.session import Session, SessionConfig
 
 PICTURE = np.zeros((4, 4, 3), np.uint8)
-LIMIT = 10.0  # seconds until a test that hangs is a failed one
+LIMIT = 60.0  # seconds until a test that hangs is a failed one
 
 
 class ScriptedEngine:

@@ -219,7 +219,7 @@ async def test_the_trained_model_sees(clips: Path, browser: Browser) -> None:
                 break
         await watch(page)
         await ask(page, "What do you see?")
-        await expect(page.locator(".aura-answer").last).to_be_visible(timeout=30_000)
+        await expect(page.locator(".aura-answer").last).to_be_visible()
         assert watched.faults == []
         await page.close()
         await slots(server)
