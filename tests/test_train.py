@@ -67,6 +67,23 @@ def test_killed_after_the_first_step_and_resumed_it_ends_the_same(trained, tmp_p
     assert (resumed / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
+def test_a_recipe_may_grow_while_it_runs(tmp_path):
+    """A stage more, with films of its own, is trained as if it had been there from the first."""
+    config = dataclasses.replace(SMOKE, processes=1)
+    later = dataclasses.replace(SMOKE.streams[0], lr=1e-3, reels=2)
+    longer = dataclasses.replace(config, streams=(*config.streams, later))
+
+    def filmed(run):
+        return sum(path.stem.isdigit() for path in (tmp_path / run / "films").iterdir())
+
+    train(config, tmp_path / "grown")
+    before = filmed("grown")
+    grown = train(longer, tmp_path / "grown")
+    assert filmed("grown") == before + SMOKE.scenes + SMOKE.busy_scenes
+    whole = train(longer, tmp_path / "whole")
+    assert (grown / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
+
+
 def test_padding_does_not_change_what_is_predicted(tmp_path):
     model, tokenizer = new_model(3)
     build(tmp_path)

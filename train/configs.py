@@ -52,6 +52,9 @@ UNASKED = Draw(
 RARE = Draw(((30.0, 60.0),), (0.15, 0.5, 0.35), (1, 2), foresight=0.9, busy=0.5, topics=_EVENLY)
 # As people ask, mostly about what they see: on this the silence bias is set.
 LIFE = Draw(((3.0, 8.0), (4.0, 12.0), (10.0, 30.0)), (0.55, 0.25, 0.2), (2,), foresight=0.65, busy=0.0)
+# The same with more of what is missed most often.
+_SELDOM = (*_EVENLY, "leave", "count")
+LATE, ONE_LATE, RARE_LATE = (replace(draw, topics=_SELDOM) for draw in (UNASKED, ONE_REQUEST, RARE))
 
 
 @dataclass(frozen=True)
@@ -67,6 +70,7 @@ class StreamStage:
     draws: tuple[Draw, ...] = (UNASKED,)  # taken in turn within a batch
     lr: float | None = None
     slips: Slips | None = None  # None: every history is true
+    reels: int = 1  # how many times the recipe's scenes there are to draw from; those of earlier stages come first
 
 
 @dataclass(frozen=True)
@@ -85,6 +89,10 @@ class NanoConfig:
             steps=1700, batch=6, window=(14, 8), draws=(UNASKED, ONE_REQUEST, UNASKED), lr=1.5e-3, slips=Slips()
         ),
         StreamStage(steps=1000, batch=3, window=(30, 15), draws=(UNASKED, RARE, LIFE), slips=Slips()),
+        StreamStage(
+            steps=2000, batch=6, window=(14, 8), draws=(LATE, ONE_LATE, LATE), lr=1.5e-3, slips=Slips(), reels=2
+        ),
+        StreamStage(steps=1500, batch=3, window=(30, 15), draws=(LATE, RARE_LATE, LIFE), slips=Slips(), reels=2),
     )
     lr: float = 2e-3
     warmup: int = 100

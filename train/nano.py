@@ -42,7 +42,8 @@ def worker(rank: int, config: NanoConfig, out: Path, source: Path) -> None:
             dist.barrier()
         return films(model, pixels, seeds, config.scene_seconds, source / "films")
 
-    scenes, busy = shot(0, config.scenes), shot(BUSY_SEEDS.start, config.busy_scenes)
+    reels = max(stage.reels for stage in config.streams)
+    scenes, busy = shot(0, reels * config.scenes), shot(BUSY_SEEDS.start, reels * config.busy_scenes)
     test = shot(TEST_SEEDS, config.test_scenes)
     calibration = shot(CALIBRATION_SEEDS, config.test_scenes)
     train_streams(

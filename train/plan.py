@@ -186,7 +186,8 @@ def describe(name: str, config: AuraConfig, load: Load, source: str) -> str:
 def describe_nano(config: NanoConfig) -> str:
     """The stages of the nano recipe."""
     lines = [f"vision: {config.vision.steps} steps of {config.vision.batch} chunks"]
-    lines.append(f"films: {config.scenes} scenes of {config.scene_seconds} s")
+    scenes = max(stage.reels for stage in config.streams) * (config.scenes + config.busy_scenes)
+    lines.append(f"films: {scenes} scenes of {config.scene_seconds} s")
     for stage in config.streams:
         streams = stage.batch * config.processes
         lines.append(f"streams: {stage.steps} steps of {streams}, window N={stage.window[0]} N'={stage.window[1]}")
