@@ -36,7 +36,7 @@ function flipBook({ t, before }) {
     const page = before[Number(slider.value)];
     shown.src = page.url;
     shown.alt = `The camera at ${streamTime(page.t)}`;
-    when.textContent = `The seconds before: ${streamTime(page.t)}, ${(t - page.t).toFixed(1)} s before it spoke.`;
+    when.textContent = `The seconds before: ${streamTime(page.t)}, ${Math.max(0, t - page.t).toFixed(1)} s before it spoke.`;
     slider.setAttribute("aria-valuetext", streamTime(page.t));
   };
   slider.oninput = turn;
