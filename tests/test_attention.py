@@ -1,5 +1,7 @@
 """Attention in blocks against torch's own."""
 
+from itertools import accumulate, pairwise
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -33,6 +35,23 @@ def test_blocks_equal_the_fused_kernel_and_so_do_the_gradients(length, batch, sh
     want.backward(grad)
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a.grad, b.grad)
+
+
+@settings(max_examples=40, deadline=None)
+@given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=4), seed=st.integers(0, 999))
+def test_packed_samples_see_only_themselves(lengths, seed):
+    torch.manual_seed(seed)
+    size = sum(lengths)
+    query, key, value = (torch.randn(1, heads, size, 8, dtype=torch.float64) for heads in (2, 1, 1))
+    starts = [0, *accumulate(lengths)]
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(attention, "BLOCK", 16)
+        got, _ = attention.causal_blocks(torch.nn.Identity(), query, key, value, None, cu_seq_lens_q=starts)
+        alone = [
+            attention.causal_blocks(torch.nn.Identity(), *(x[:, :, a:b] for x in (query, key, value)), None)[0]
+            for a, b in pairwise(starts)
+        ]
+    torch.testing.assert_close(got, torch.cat(alone, 1))
 
 
 def test_the_model_takes_it_by_name():

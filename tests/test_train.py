@@ -2,19 +2,23 @@
 
 import dataclasses
 import json
+import shutil
 
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 
+from aura_core.engines.base import EngineError
 from aura_core.pixels import PixelConfig
 from train import ablation, language
+from train.attention import BLOCKS
 from train.configs import SMOKE, WORDS
 from train.features import film
 from train.language import target_logits
 from train.model import build, new_model
-from train.nano import train
+from train.nano import begin, train
 from train.samples import collate, draw_sample, film_builder
 
 
@@ -84,8 +88,9 @@ def test_a_recipe_may_grow_while_it_runs(tmp_path):
     assert (grown / "model.safetensors").read_bytes() == (whole / "model.safetensors").read_bytes()
 
 
-def test_padding_does_not_change_what_is_predicted(tmp_path):
+def test_packing_does_not_change_what_is_predicted(tmp_path):
     model, tokenizer = new_model(3)
+    model.model.language_model.set_attn_implementation(BLOCKS)
     build(tmp_path)
     scene = film(model, PixelConfig.from_checkpoint(tmp_path), 5, 12)
     builder = film_builder(tokenizer)
@@ -100,6 +105,15 @@ def test_padding_does_not_change_what_is_predicted(tmp_path):
     np.testing.assert_allclose(together, torch.cat([a[0] for a in alone]), atol=2e-4)
 
 
+def test_samples_are_not_packed_under_an_attention_that_would_let_them_see_each_other(tmp_path):
+    model, tokenizer = new_model(3)
+    build(tmp_path)
+    scene = film(model, PixelConfig.from_checkpoint(tmp_path), 5, 12)
+    sample = draw_sample([scene], SMOKE.streams[0], film_builder(tokenizer), (1, 1))
+    with pytest.raises(ValueError, match="attention"):
+        target_logits(model, collate([sample, sample], "all", tokenizer.pad_token_id))
+
+
 def test_features_give_the_same_logits_as_the_whole_model(tmp_path):
     """The film's shortcut past the vision tower against transformers' own forward with pixels."""
     from aura_core.pixels import to_patches
@@ -107,6 +121,7 @@ def test_features_give_the_same_logits_as_the_whole_model(tmp_path):
     from train.features import film_scene
 
     model, tokenizer = new_model(4)
+    model.model.language_model.set_attn_implementation(BLOCKS)
     build(tmp_path)
     pixels = PixelConfig.from_checkpoint(tmp_path)
     made = film(model, pixels, 9, 12)
@@ -143,6 +158,48 @@ def test_features_give_the_same_logits_as_the_whole_model(tmp_path):
     np.testing.assert_allclose(ours, full[batch.index - 1], atol=2e-2)
 
 
+def test_training_goes_on_from_a_checkpoint(trained, tmp_path):
+    model, _ = begin(dataclasses.replace(SMOKE, seed=9, model=str(trained)))
+    theirs = load_file(trained / "model.safetensors")
+    state = model.state_dict()
+    assert theirs
+    assert all(torch.equal(state[name].half(), value) for name, value in theirs.items())
+
+
+def _other_vocabulary(folder):
+    path = folder / "tokenizer.json"
+    path.write_text(path.read_text().replace('"<|silent|>"', '"<|quiet|>"'))
+
+
+def _other_shape(folder):
+    weights = load_file(folder / "model.safetensors")
+    weights["model.language_model.norm.weight"] = torch.zeros(7, dtype=torch.float16)
+    save_file(weights, folder / "model.safetensors")
+
+
+def _half_the_file(folder):
+    data = (folder / "model.safetensors").read_bytes()
+    (folder / "model.safetensors").write_bytes(data[: len(data) // 2])
+
+
+@pytest.mark.parametrize(
+    ("spoil", "says"),
+    [
+        (_other_vocabulary, "another vocabulary"),
+        (_other_shape, "another shape.*norm.weight"),
+        (_half_the_file, "no checkpoint"),
+        (shutil.rmtree, "no checkpoint"),
+    ],
+)
+def test_a_checkpoint_that_training_cannot_go_on_from(trained, tmp_path, spoil, says):
+    folder = tmp_path / "checkpoint"
+    shutil.copytree(trained, folder)
+    spoil(folder)
+    with pytest.raises(EngineError, match=says) as error:
+        begin(dataclasses.replace(SMOKE, model=str(folder)))
+    assert "\n" not in str(error.value)
+
+
 def test_a_stage_with_a_rate_of_its_own_begins_a_new_cycle():
     stage = SMOKE.streams[0]
     streams = tuple(dataclasses.replace(stage, steps=n, lr=lr) for n, lr in ((300, None), (200, 5e-4), (100, None)))
@@ -152,7 +209,7 @@ def test_a_stage_with_a_rate_of_its_own_begins_a_new_cycle():
 def test_the_ablation_trains_and_measures_every_loss_and_goes_on_where_it_was(trained, tmp_path, monkeypatch):
     talk = dataclasses.replace(SMOKE.streams[0], window=(8, 4), draws=(WORDS,))  # several answers in a window
     config = dataclasses.replace(SMOKE, processes=1, streams=(talk,))
-    first = ablation.ablate(trained.parent, tmp_path, [3], config)
+    first = ablation.ablate(trained.parent, tmp_path, [3], config, at_once=2)
     rows = [line.split("|")[1].strip() for line in first.splitlines()[2:]]
     assert rows == list(ablation.TITLES.values())
     assert len({(tmp_path / f"{loss}-3" / "stream.pt").read_bytes() for loss in ablation.TITLES}) == 4

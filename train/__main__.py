@@ -33,6 +33,9 @@ def main() -> int:
         help="work folder, kept and resumed (default runs/CONFIG);\nof several nodes, on a file system they share",
     )
     parser.add_argument("--seed", type=int, default=None, help="another seed than the recipe's")
+    parser.add_argument(
+        "--model", default=None, help="checkpoint to begin with: a folder, for aura_8b or a hub repository"
+    )
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop; needs no data and no model")
     tuning = parser.add_argument_group("only for aura_8b and aura_tiny")
     tuning.add_argument(
@@ -41,14 +44,15 @@ def main() -> int:
     tuning.add_argument(
         "--offline", type=Path, nargs="+", default=[], metavar="DIR", help="data sets of offline samples"
     )
-    tuning.add_argument("--model", default=None, help="checkpoint to begin with, a folder or a hub repository")
     args = parser.parse_args()
     config = CONFIGS[args.config]
     if args.seed is not None:
         config = replace(config, seed=args.seed)
     data: list[Path] = args.data + args.offline
-    if not isinstance(config, AuraConfig) and (data or args.model):
-        parser.error(f"{args.config} makes its own data and model: no --data, --offline, --model")
+    if not isinstance(config, AuraConfig):
+        if data:
+            parser.error(f"{args.config} makes its own data: no --data, --offline")
+        config = replace(config, model=args.model or config.model)
     if isinstance(config, AuraConfig) and not data and not args.dry_run:
         parser.error(f"{args.config} needs --data (or --offline)")
     out: Path = args.out or Path("runs") / args.config

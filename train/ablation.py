@@ -13,7 +13,10 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import replace
+from itertools import repeat
+from multiprocessing import get_context
 from pathlib import Path
 from statistics import mean, stdev
 from typing import get_args
@@ -22,6 +25,7 @@ import numpy as np
 import torch
 
 from aura_core.pixels import PixelConfig
+from train.attention import BLOCKS
 from train.calibrate import WANTED_SILENCE, log_odds
 from train.configs import ABLATION, NanoConfig
 from train.features import films
@@ -48,6 +52,7 @@ FIGURES = {
 def measure(run: Path, source: Path, config: NanoConfig) -> dict[str, float]:
     """The figures (shares in 0..1) of a finished run."""
     model, tokenizer = new_model(config.seed)
+    model.model.language_model.set_attn_implementation(BLOCKS)
     model.model.language_model.load_state_dict(torch.load(run / "stream.pt", weights_only=True)["language"])
     pixels = PixelConfig.from_checkpoint(source)
 
@@ -86,26 +91,34 @@ def table(results: Mapping[Supervise, Sequence[Mapping[str, float]]]) -> str:
     return "\n".join(lines)
 
 
-def ablate(source: Path, out: Path, seeds: Sequence[int], config: NanoConfig) -> str:
-    """Train and measure what is missing in `out`; returns the table.
+def run(out: Path, source: Path, config: NanoConfig) -> dict[str, float]:
+    """The figures of one run in `out`, trained and measured where that has not been done yet."""
+    figures = out / "figures.json"
+    if not figures.is_file():
+        out.mkdir(parents=True, exist_ok=True)
+        train_language(config, out, source)
+        temporary = figures.with_suffix(".partial")
+        temporary.write_text(json.dumps(measure(out, source, config), indent=2) + "\n")
+        os.replace(temporary, figures)
+    return json.loads(figures.read_text())
+
+
+def ablate(source: Path, out: Path, seeds: Sequence[int], config: NanoConfig, at_once: int = 1) -> str:
+    """Train and measure what is missing in `out`, so many runs at a time; returns the table.
 
     Raises FileNotFoundError where `source` is not the work folder of a nano run that has its vision tower."""
     if not (source / "vision.pt").is_file():
         raise FileNotFoundError(f"{source} has no vision tower: make one with `--config nano --out {source}`")
-    results: dict[Supervise, list[dict[str, float]]] = {loss: [] for loss in get_args(Supervise)}
-    for seed in seeds:
-        for loss, runs in results.items():
-            run = out / f"{loss}-{seed}"
-            figures = run / "figures.json"
-            if not figures.is_file():
-                run.mkdir(parents=True, exist_ok=True)
-                chosen = replace(config, supervise=loss, seed=seed)
-                train_language(chosen, run, source)
-                temporary = figures.with_suffix(".partial")
-                temporary.write_text(json.dumps(measure(run, source, chosen), indent=2) + "\n")
-                os.replace(temporary, figures)
-            runs.append(json.loads(figures.read_text()))
-    return table(results)
+    losses: tuple[Supervise, ...] = get_args(Supervise)
+    runs = [(loss, seed) for seed in seeds for loss in losses]
+    folders = [out / f"{loss}-{seed}" for loss, seed in runs]
+    configs = [replace(config, supervise=loss, seed=seed) for loss, seed in runs]
+    if at_once == 1:
+        figures = list(map(run, folders, repeat(source), configs))
+    else:
+        with ProcessPoolExecutor(at_once, get_context("spawn")) as pool:
+            figures = list(pool.map(run, folders, repeat(source), configs))
+    return table({loss: [f for f, (of, _) in zip(figures, runs, strict=True) if of == loss] for loss in losses})
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -113,9 +126,12 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--source", type=Path, default=Path("runs/nano"), help="work folder of a nano run")
     parser.add_argument("--out", type=Path, default=Path("runs/ablation"), help="kept and resumed")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument(
+        "--at-once", type=int, default=2, metavar="N", help="runs side by side, a core each (default 2)"
+    )
     args = parser.parse_args(arguments)
     try:
-        print(ablate(args.source, args.out, args.seeds, ABLATION))
+        print(ablate(args.source, args.out, args.seeds, ABLATION, args.at_once))
     except OSError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

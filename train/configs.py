@@ -8,6 +8,8 @@ from train.loss import Supervise
 from train.shape import AURA_NANO, QWEN3_VL_8B, ModelShape
 from train.slips import Slips
 
+_SHIPPED = str(Path(__file__).resolve().parent.parent / "assets" / "aura-nano")
+
 
 @dataclass(frozen=True)
 class VisionStage:
@@ -78,7 +80,9 @@ class NanoConfig:
     """`aura-nano`: everything from the synthetic world, two processes of one thread each."""
 
     seed: int = 1
+    model: str | None = None  # nano checkpoint to go on from; None: random weights
     vision: VisionStage = field(default_factory=VisionStage)
+    first_scene: int = 0  # scenes from here on are drawn; further trainings want others
     scenes: int = 1500  # rendered once, then asked about again and again
     busy_scenes: int = 1000
     scene_seconds: int = 60
@@ -104,6 +108,19 @@ class NanoConfig:
 
 
 NANO = NanoConfig()
+FURTHER = replace(  # from a trained checkpoint, on scenes that it has not seen: one more cycle of everything
+    NANO,
+    seed=2,
+    model=_SHIPPED,
+    vision=VisionStage(steps=2400, lr=1e-3, warmup=200),
+    first_scene=20_000,
+    scenes=2000,
+    busy_scenes=2000,
+    streams=(
+        StreamStage(steps=2200, batch=6, window=(14, 8), draws=(LATE, ONE_LATE, LATE), lr=1.5e-3, slips=Slips()),
+        StreamStage(steps=1800, batch=3, window=(30, 15), draws=(LATE, RARE_LATE, LIFE), slips=Slips()),
+    ),
+)
 ABLATION = replace(  # a quarter of the steps, twelve times
     NANO,
     streams=(
@@ -165,7 +182,7 @@ class AuraConfig:
 
 AURA_8B = AuraConfig("Qwen/Qwen3-VL-8B-Instruct", QWEN3_VL_8B)
 AURA_TINY = AuraConfig(  # the same trainer on a laptop
-    str(Path(__file__).resolve().parent.parent / "assets" / "aura-nano"),
+    _SHIPPED,
     AURA_NANO,
     batch=8,
     lr=1e-4,
@@ -181,6 +198,7 @@ AURA_TINY = AuraConfig(  # the same trainer on a laptop
 )
 CONFIGS: dict[str, NanoConfig | AuraConfig] = {
     "nano": NANO,
+    "nano_further": FURTHER,
     "smoke": SMOKE,
     "aura_8b": AURA_8B,
     "aura_tiny": AURA_TINY,

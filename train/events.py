@@ -120,12 +120,11 @@ class ChangeProbes(torch.nn.Module):
 
     def _keep(self, layer: int, _module: torch.nn.Module, _inputs: object, output: torch.Tensor) -> None:
         if torch.is_grad_enabled():
-            self.seen[layer] = layer_norm(output.float(), output.shape[-1:])
+            self.seen[layer] = layer_norm(output[0].float(), output.shape[-1:])  # all samples are packed into one
 
     def loss(
         self,
         video: torch.Tensor,
-        rows: torch.Tensor,
         places: torch.Tensor,
         labels: Sequence[Changes],
         requests: Sequence[Wanted],
@@ -135,15 +134,15 @@ class ChangeProbes(torch.nn.Module):
         """The losses of what happened, of what is awaited of what is seen and of what is due, on the layers kept of
         the last forward pass; the share of events recognized at their decision, and of those rightly called due or not.
 
-        video: (B, T) mask of the video tokens; rows, places: of the tokens before each decision; for each chunk of
-        all samples `due`, whether an alert is to be said (1) or not (0) or a question was asked (-1), and `use`,
-        whether a chunk before it is in the window (the first has nothing to be compared with)."""
+        video: (T,) mask of the video tokens; places: of the tokens before each decision; for each chunk of all samples
+        `due`, whether an alert is to be said (1) or not (0) or a question was asked (-1), and `use`, whether a chunk
+        before it is in the window (the first has nothing to be compared with)."""
         cells = torch.from_numpy(np.concatenate([c.cells.reshape(-1, 3) for c in labels]))
         per_chunk = torch.cat([torch.full((len(c.cells),), c.cells.shape[1]) for c in labels])
         cell_use = use.repeat_interleave(per_chunk)
         cell_loss, _ = self._probe(0, self.seen[CELL_LAYER][video][cell_use], cells[cell_use])
         seconds = torch.from_numpy(np.concatenate([c.seconds for c in labels]))[use]
-        loss, right = self._probe(1, self.seen[DECISION_LAYER][rows, places][use], seconds)
+        loss, right = self._probe(1, self.seen[DECISION_LAYER][places][use], seconds)
 
         standing = torch.from_numpy(np.concatenate([w.standing for w in requests])) & use
         awaited = torch.from_numpy(np.concatenate([w.cells.reshape(-1, 4) for w in requests]))
@@ -151,7 +150,7 @@ class ChangeProbes(torch.nn.Module):
         wanted_loss = balanced(self.wanted(self.seen[WANTED_LAYER][video][shown]), awaited[shown])
         happened = torch.from_numpy(np.concatenate([c.seconds[:, 0] for c in labels])) > 0
         judged = standing & (due >= 0) & (happened | (due > 0))
-        logits = self.due(self.seen[DUE_LAYER][rows, places][judged])[:, 0]
+        logits = self.due(self.seen[DUE_LAYER][places][judged])[:, 0]
         sure = ((logits > 0) == (due[judged] > 0)).float().mean() if judged.any() else torch.zeros(())
         return cell_loss + loss, wanted_loss, balanced(logits, due[judged]), right, float(sure)
 

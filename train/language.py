@@ -16,6 +16,7 @@ from torch.nn.functional import log_softmax
 from transformers import Qwen3VLForConditionalGeneration
 
 from aura_core.prompt import SILENT
+from train.attention import BLOCKS
 from train.checkpoint import load_state, save_state
 from train.configs import NanoConfig, StreamStage
 from train.events import ChangeProbes, changes, wanted
@@ -31,18 +32,21 @@ SAVE_EVERY = 240.0  # seconds
 def target_logits(model: Qwen3VLForConditionalGeneration, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (T', vocabulary) that predict the targets, and the targets (T',); the head runs only there."""
     language = model.model.language_model
+    if language.config._attn_implementation != BLOCKS:
+        raise ValueError(f"packed samples need the attention {BLOCKS}")  # any other would let them see each other
     embeds = language.embed_tokens(batch.ids)
     seen = batch.ids == model.config.video_token_id
-    embeds = embeds.masked_scatter(seen[..., None], batch.features[:, 0])
+    embeds = embeds.masked_scatter(seen[:, None], batch.features[:, 0])
     hidden = language(
-        inputs_embeds=embeds,
-        position_ids=batch.positions,
-        attention_mask=None,  # right padding under a causal mask needs none
+        inputs_embeds=embeds[None],
+        position_ids=batch.positions[:, None],
+        attention_mask=None,
         use_cache=False,
-        visual_pos_masks=seen,
+        visual_pos_masks=seen[None],
         deepstack_visual_embeds=[batch.features[:, 1]],
+        cu_seq_lens_q=batch.starts,
     ).last_hidden_state
-    return model.lm_head(hidden[batch.rows, batch.index - 1]), batch.ids[batch.rows, batch.index]
+    return model.lm_head(hidden[0, batch.index - 1]), batch.ids[batch.index]
 
 
 def change_loss(
@@ -50,12 +54,13 @@ def change_loss(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, float, float]:
     """The auxiliary losses of the batch whose forward has just run."""
     labels = [changes(s.film.scene, s.film.size, s.first, s.first + len(s.decisions) - 1) for s in samples]
-    rows = torch.cat([torch.full((len(s.decisions),), i) for i, s in enumerate(samples)])
-    places = torch.tensor([place for s in samples for place in s.decisions])
+    places = torch.tensor(
+        [start + place for start, s in zip(batch.starts, samples, strict=False) for place in s.decisions]
+    )
     use = torch.tensor([k > 0 for s in samples for k in range(len(s.decisions))])
     requests = [wanted(s.questions, seen, s.first) for s, seen in zip(samples, labels, strict=True)]
     due = torch.tensor([d for s in samples for d in s.due])
-    return probes.loss(batch.ids == model.config.video_token_id, rows, places, labels, requests, due, use)
+    return probes.loss(batch.ids == model.config.video_token_id, places, labels, requests, due, use)
 
 
 class Cycle(NamedTuple):

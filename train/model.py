@@ -12,10 +12,12 @@ from itertools import chain
 from pathlib import Path
 
 import torch
+from safetensors.torch import load_file
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerFast, Qwen3VLConfig, Qwen3VLForConditionalGeneration
 
 from aura_core.context import SYSTEM_PROMPT
+from aura_core.engines.base import EngineError
 from aura_core.requests import ACKNOWLEDGEMENTS
 from data_pipeline.world.language import corpus
 from data_pipeline.world.vocabulary import COLORS, KINDS
@@ -168,6 +170,25 @@ def new_model(seed: int = 0) -> tuple[Qwen3VLForConditionalGeneration, PreTraine
     model.generation_config.eos_token_id = tokenizer.eos_token_id
     model.generation_config.pad_token_id = tokenizer.pad_token_id
     return model, tokenizer
+
+
+def load_weights(model: Qwen3VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path) -> None:
+    """Put the weights of the nano checkpoint `folder` into a new model. Raises EngineError, a line that says which of
+    its files does not fit."""
+    weights = folder / "model.safetensors"
+    try:
+        state = load_file(weights)
+        vocabulary = Tokenizer.from_file(str(folder / "tokenizer.json")).get_vocab()
+    except Exception as error:  # tokenizers raises nothing narrower
+        raise EngineError(f"{folder} is no checkpoint to begin with: {str(error).splitlines()[0]}") from error
+    if vocabulary != tokenizer.get_vocab():
+        raise EngineError(f"{folder} has another vocabulary than this recipe's")
+    mine = model.state_dict()
+    wrong = [name for name, value in state.items() if name not in mine or mine[name].shape != value.shape]
+    missing = [name for name in mine if name not in state and name != "lm_head.weight"]  # tied to the embedding
+    if wrong or missing:
+        raise EngineError(f"{weights} is of another shape than this recipe's model: {(wrong + missing)[0]}")
+    model.load_state_dict(state, strict=False)
 
 
 def build(folder: str | Path, seed: int = 0) -> Path:

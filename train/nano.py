@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from transformers import PreTrainedTokenizerFast, Qwen3VLForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
 from aura_core.pixels import PixelConfig
@@ -17,10 +18,18 @@ from train.configs import NanoConfig
 from train.export import export
 from train.features import BUSY_SEEDS, films
 from train.language import train_streams
-from train.model import new_model, save_texts
+from train.model import load_weights, new_model, save_texts
 from train.vision import pretrain
 
 TEST_SEEDS, CALIBRATION_SEEDS = 800_000, 900_000  # first seeds of splits that training never draws from
+
+
+def begin(config: NanoConfig) -> tuple[Qwen3VLForConditionalGeneration, PreTrainedTokenizerFast]:
+    """The model that training begins with. Raises EngineError where `config.model` does not fit the recipe."""
+    model, tokenizer = new_model(config.seed)
+    if config.model is not None:
+        load_weights(model, tokenizer, Path(config.model))
+    return model, tokenizer
 
 
 def worker(rank: int, config: NanoConfig, out: Path, source: Path) -> None:
@@ -30,7 +39,7 @@ def worker(rank: int, config: NanoConfig, out: Path, source: Path) -> None:
     if config.processes > 1:
         rendezvous = f"file://{(out / 'rendezvous').resolve()}"
         dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=config.processes)
-    model, tokenizer = new_model(config.seed)
+    model, tokenizer = begin(config)
     model.model.visual.load_state_dict(torch.load(source / "vision.pt", weights_only=True)["visual"])
     model.model.language_model.set_attn_implementation(BLOCKS)
     pixels = PixelConfig.from_checkpoint(source)
@@ -43,7 +52,8 @@ def worker(rank: int, config: NanoConfig, out: Path, source: Path) -> None:
         return films(model, pixels, seeds, config.scene_seconds, source / "films")
 
     reels = max(stage.reels for stage in config.streams)
-    scenes, busy = shot(0, reels * config.scenes), shot(BUSY_SEEDS.start, reels * config.busy_scenes)
+    scenes = shot(config.first_scene, reels * config.scenes)
+    busy = shot(BUSY_SEEDS.start + config.first_scene, reels * config.busy_scenes)
     test = shot(TEST_SEEDS, config.test_scenes)
     calibration = shot(CALIBRATION_SEEDS, config.test_scenes)
     train_streams(
@@ -60,7 +70,7 @@ def worker(rank: int, config: NanoConfig, out: Path, source: Path) -> None:
 def train(config: NanoConfig, out: Path) -> Path:
     """Run all stages; returns the checkpoint folder."""
     torch.set_num_threads(1)
-    model, tokenizer = new_model(config.seed)
+    model, tokenizer = begin(config)
     save_texts(out, tokenizer)
     pretrain(model, config.vision, PixelConfig.from_checkpoint(out), out, config.seed)
     return train_language(config, out, out)

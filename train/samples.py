@@ -6,6 +6,7 @@ by the features of the film.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 import numpy as np
@@ -21,6 +22,8 @@ from train.features import Film
 from train.loss import Supervise, target_weights
 from train.slips import slip
 from train.vision import CELL
+
+MULTIPLE = 32  # tokens: of few different lengths, since oneDNN makes a kernel for each new one
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,12 +43,12 @@ class Sample:
 
 
 class Batch(NamedTuple):
-    """Right-padded samples; targets are flat over the batch."""
+    """Samples one behind the other, T tokens in all; targets are flat over the batch."""
 
-    ids: torch.Tensor  # (B, T)
-    positions: torch.Tensor  # (3, B, T)
+    ids: torch.Tensor  # (T,)
+    positions: torch.Tensor  # (3, T), of each sample from 0 on
+    starts: tuple[int, ...]  # where each sample begins, and the end of the last
     features: torch.Tensor  # (V, 2, width), in the order of the video tokens
-    rows: torch.Tensor  # (T',) sample of each target
     index: torch.Tensor  # (T',) place of each target token
     weight: torch.Tensor  # (T',)
 
@@ -138,20 +141,23 @@ def draw_sample(
 
 
 def collate(samples: Sequence[Sample], supervise: Supervise, pad: int) -> Batch:
-    # Few different lengths: oneDNN compiles for each, and the allocator's heap is torn by them.
-    longest = -(-max(len(s.ids) for s in samples) // 64) * 64
-    ids = torch.full((len(samples), longest), pad, dtype=torch.long)
-    positions = torch.zeros((3, len(samples), longest), dtype=torch.long)
-    rows, index, weight = [], [], []
-    for i, sample in enumerate(samples):
-        ids[i, : len(sample.ids)] = torch.from_numpy(sample.ids)
-        positions[:, i, : len(sample.ids)] = torch.from_numpy(sample.positions)
-        targets = target_weights(sample.spans, supervise)
-        rows.append(torch.full_like(targets.index, i))
-        index.append(targets.index)
-        weight.append(targets.weight)
-    features = torch.from_numpy(np.concatenate([s.features for s in samples]).astype(np.float32))
-    return Batch(ids, positions, features, torch.cat(rows), torch.cat(index), torch.cat(weight))
+    """The samples behind each other, `pad` after each up to a multiple of `MULTIPLE`."""
+    sizes = [-(-len(s.ids) // MULTIPLE) * MULTIPLE for s in samples]
+    starts = tuple(accumulate(sizes, initial=0))
+    ids = torch.full((starts[-1],), pad)
+    positions = torch.zeros((3, starts[-1]), dtype=torch.long)
+    for start, sample in zip(starts, samples, strict=False):
+        ids[start : start + len(sample.ids)] = torch.from_numpy(sample.ids)
+        positions[:, start : start + len(sample.ids)] = torch.from_numpy(sample.positions)
+    targets = [target_weights(s.spans, supervise) for s in samples]
+    return Batch(
+        ids,
+        positions,
+        starts,
+        torch.from_numpy(np.concatenate([s.features for s in samples]).astype(np.float32)),
+        torch.cat([start + t.index for start, t in zip(starts, targets, strict=False)]),
+        torch.cat([t.weight for t in targets]),
+    )
 
 
 def film_builder(tokenizer) -> PromptBuilder:
