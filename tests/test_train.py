@@ -2,9 +2,14 @@
 
 import dataclasses
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
@@ -12,6 +17,7 @@ from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 
 from aura_core.engines.base import EngineError
 from aura_core.pixels import PixelConfig
+from tests.command_line import ROOT
 from train import ablation, language
 from train.attention import BLOCKS
 from train.configs import SMOKE, WORDS
@@ -156,6 +162,35 @@ def test_features_give_the_same_logits_as_the_whole_model(tmp_path):
         batch = collate([sample], "all", tokenizer.pad_token_id)
         ours, _ = target_logits(model, batch)
     np.testing.assert_allclose(ours, full[batch.index - 1], atol=2e-2)
+
+
+def test_killed_in_the_background_it_leaves_no_worker_behind(tmp_path):
+    endless = (
+        "import dataclasses, pathlib, sys; from train.configs import SMOKE; from train.nano import train\n"
+        "stage = dataclasses.replace(SMOKE.streams[0], steps=10**6)\n"
+        "if __name__ == '__main__': train(dataclasses.replace(SMOKE, streams=(stage,)), pathlib.Path(sys.argv[1]))"
+    )
+    (tmp_path / "endless.py").write_text(endless)
+    # what a shell does to a command with & behind it
+    run = subprocess.Popen(
+        [sys.executable, tmp_path / "endless.py", tmp_path / "run"],
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
+    )
+    assert run.stdout is not None
+    try:
+        next(line for line in run.stdout if line.startswith("stream"))
+        workers = psutil.Process(run.pid).children(recursive=True)
+        assert len(workers) >= SMOKE.processes
+    finally:
+        run.kill()
+        run.wait(60)
+    alive = psutil.wait_procs(workers, timeout=60)[1]
+    for worker in alive:
+        worker.kill()
+    assert not alive
 
 
 def test_training_goes_on_from_a_checkpoint(trained, tmp_path):

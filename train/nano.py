@@ -3,6 +3,7 @@
 Every stage finds in the work folder what an earlier run left and goes on from there.
 """
 
+import signal
 from pathlib import Path
 
 import torch
@@ -34,6 +35,8 @@ def begin(config: NanoConfig) -> tuple[Qwen3VLForConditionalGeneration, PreTrain
 
 def worker(rank: int, config: NanoConfig, out: Path, source: Path) -> None:
     """One of the processes of the streaming stage; vision tower and films are in `source`."""
+    # torch interrupts workers whose parent has been killed; one started in the background would not hear it
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     transformers_logging.disable_progress_bar()
     if config.processes > 1:
