@@ -17,8 +17,8 @@ An alert hits when it names exactly the due things within 3 s of their event; it
 said unasked and is no hit is repeated (said already in the last 20 s), early (due in the next 5 s), wrong (something
 else was due) or false. Silence is counted over the seconds in which nothing was asked or due. A question is right when
 its own turn names exactly the true things. *Present* are requests for what was already there, due at once and without
-a delay. The probes of memory and the stream of drift are counted in their own tables only; who announces all that
-appears seems to remember, so false alerts stand beside the requests remembered."""
+a delay. The probes of memory, the streams of how many so far and the one of drift are counted in their own tables only;
+who announces all that appears seems to remember, so false alerts stand beside the requests remembered."""
 
 
 def players(result: Figures) -> dict[str, Figures]:
@@ -86,6 +86,8 @@ def _text(result: Figures) -> str:
     ]
     if any(figures["memory"] for figures in who.values()):
         parts += ["## Requests remembered, by their age at the event", _memory(who)]
+    if any(figures["so_far"] for figures in who.values()):
+        parts += ["## How many so far", _so_far(who)]
     for name, figures in who.items():
         if figures["drift"]:
             parts += [f"## Drift over {figures['drift']['hours']:g} hours: {name}", _drift(figures["drift"])]
@@ -125,6 +127,11 @@ def _memory(who: Mapping[str, Figures]) -> str:
         for minutes, stretch in _union(tables)
     ]
     return markdown(["age and stretch", *who], rows)
+
+
+def _so_far(who: Mapping[str, Figures]) -> str:
+    cells = [f"{count['correct']}/{count['total']}" if (count := f["so_far"]) else "-" for f in who.values()]
+    return markdown(["", *who], [["right", *cells]])
 
 
 def _drift(drift: Figures) -> str:

@@ -1,7 +1,8 @@
 """What the timeliness benchmark plays: streams of the synthetic world with what is asked and what is to be said.
 
-Three parts, each for its own questions: `main`, short streams from packed with events to eventless; `memory`, one
-request, a long stretch without or with other business, then the event; `drift`, one stream of hours. A draw names a
+Four parts, each for its own questions: `main`, short streams from packed with events to eventless; `memory`, one
+request, a long stretch without or with other business, then the event; `so_far`, the same few kinds of things coming
+again and again, announced every time, and it is asked how many so far; `drift`, one stream of hours. A draw names a
 stream, so that it can be drawn anywhere. Seed 0 is the public split; what to publish is measured on another seed.
 """
 
@@ -43,7 +44,11 @@ _SOON = 300.0  # a request that is answered once is answered within so many seco
 _STANDING = 3
 _WAITING = 4
 
-Part = Literal["main", "memory", "drift"]
+# How many kinds of things come again and again; seconds between two events, and between two questions.
+_FEW_KINDS = 3
+_SO_FAR_GAPS = (2.0, 8.0), (6.0, 16.0)
+
+Part = Literal["main", "memory", "so_far", "drift"]
 
 
 @dataclass(frozen=True)
@@ -70,7 +75,7 @@ class Draw:
     @property
     def kind(self) -> str:
         """The density of a main stream, the stretch of a probe."""
-        kinds = {"main": tuple(DENSITIES), "memory": STRETCHES, "drift": ("calm",)}[self.part]
+        kinds = {"main": tuple(DENSITIES), "memory": STRETCHES, "so_far": ("busy",), "drift": ("calm",)}[self.part]
         return kinds[self.index % len(kinds)]
 
     @property
@@ -82,14 +87,14 @@ class Draw:
         """The same draw gives the same stream."""
         if self.part == "main":
             return make_stream(self.seed, self.index, self.seconds, self.held_out, self.split)
-        make = _make_probe if self.part == "memory" else _make_long
-        return make(self)
+        return {"memory": _make_probe, "so_far": _make_counted, "drift": _make_long}[self.part](self)
 
 
 @dataclass(frozen=True)
 class Plan:
-    """What to play: `hours` of main streams, `probes` probes for every age in `memory` (minutes), and one stream of
-    `drift` hours (none for 0). Only the main part counts into `hours`, so its streams depend on nothing else."""
+    """What to play: `hours` of main streams, `probes` probes for every age in `memory` (minutes), `so_far` streams in
+    which it is asked how many so far, and one stream of `drift` hours (none for 0). Only the main part counts into
+    `hours`, so its streams depend on nothing else."""
 
     seed: int
     hours: float
@@ -98,6 +103,7 @@ class Plan:
     drift: float = 0.0
     held_out: bool = False
     split: Split = "any"
+    so_far: int = 0
 
     def draws(self) -> Iterator[Draw]:
         """The streams of the plan; at least one main stream."""
@@ -106,6 +112,8 @@ class Plan:
         for minutes in self.memory:
             for index in range(self.probes):
                 yield Draw("memory", self.seed, index, minutes, self.held_out, self.split)
+        for index in range(self.so_far):
+            yield Draw("so_far", self.seed, index, STREAM_SECONDS, self.held_out, self.split)
         if self.drift:
             yield Draw("drift", self.seed, 0, self.drift * 3600, self.held_out, self.split)
 
@@ -152,6 +160,25 @@ def _make_probe(draw: Draw) -> Stream:
         chat = draw_questions(scene, draw.seed, (4.0, 10.0), types=(1.0, 0.0, 0.0), held_out=draw.held_out)
         qas += [qa for qa in chat if _ASKED + 2 <= qa.t <= event - _STILL]
     return Stream(scene, qas, draw.seconds)
+
+
+def _make_counted(draw: Draw) -> Stream:
+    """Few kinds of things, one of which is to be told every time it appears; the questions are how many so far."""
+    rng = np.random.default_rng([draw.seed, draw.index, 0xD1])
+    kinds = tuple(str(kind) for kind in rng.choice(KINDS, _FEW_KINDS, replace=False))
+    scene = make_scene(int(rng.integers(2**31)), draw.length, _SO_FAR_GAPS[0], kinds, split=draw.split)
+    asked = draw_questions(
+        scene,
+        draw.seed,
+        _SO_FAR_GAPS[1],
+        (0.5, 0.0, 0.5),
+        1,
+        draw.held_out,
+        foresight=1.0,
+        topics=("appear",),
+        asks=("so_far",),
+    )
+    return Stream(scene, asked, draw.seconds)
 
 
 def _make_long(draw: Draw) -> Stream:

@@ -88,6 +88,7 @@ def figures(played: Sequence[Played]) -> dict[str, Any]:
         "errors": sum(isinstance(event, Error) for p in played for event in p.events),
         "by_density": {name: tally.headline() for name, tally in densities.items() if tally.seconds},
         "memory": _memory([p for p in played if p.draw.part == "memory"]),
+        "so_far": _so_far([p for p in played if p.draw.part == "so_far"]),
         "drift": next((_drift(p) for p in played if p.draw.part == "drift"), None),
     }
 
@@ -104,6 +105,13 @@ def _memory(probes: Sequence[Played]) -> list[dict[str, Any]]:
         counts = {"hit": tally.hits.total(), "due": tally.alerts.total(), "false_alerts": tally.false}
         rows.append({"minutes": minutes, "stretch": stretch, **counts, "seconds": tally.seconds})
     return rows
+
+
+def _so_far(played: Sequence[Played]) -> dict[str, Any] | None:
+    """Of the questions how many so far: how many there were and were answered rightly."""
+    tally = _total(played)
+    total, correct = tally.questions["so_far"], tally.questions_right["so_far"]
+    return {"correct": correct, "total": total, "accuracy": correct / total} if total else None
 
 
 def _drift(played: Played) -> dict[str, Any]:

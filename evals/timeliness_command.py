@@ -18,7 +18,7 @@ from aura_core.engines.base import EngineError
 from aura_core.profiles import PROFILES, Profile, get_profile
 from evals.baselines import MODEL, NAMES, check_name
 from evals.report import summary, write_report
-from evals.streams import Plan
+from evals.streams import STREAM_SECONDS, Plan
 from evals.timeliness import figures, transcript
 from evals.workers import play_all
 
@@ -27,7 +27,8 @@ MEMORY = (1.0, 5.0, 10.0)
 _DESCRIPTION = """\
 Plays streams of the synthetic world through the real session and tells how many alerts came and how late, what was said
 without need, how silent it was and how many questions were answered rightly. --hours is the main part only; the probes
-of memory (by default 2 for every age: 33 minutes of stream) and the stream of --drift come on top of it."""
+of memory (by default 2 for every age: 33 minutes of stream), those of "how many so far" (20 minutes) and the stream of
+--drift come on top of it."""
 
 
 def add_command(commands: Any) -> None:
@@ -69,6 +70,13 @@ def add_command(commands: Any) -> None:
         help="ages at which requests are tested, in minutes, or none (default 1,5,10; 60 is an hour for every probe)",
     )
     what.add_argument("--probes", type=_whole, default=2, help="for every age, in turn eventless and busy (default 2)")
+    what.add_argument(
+        "--so-far",
+        type=_from_zero,
+        default=8,
+        metavar="N",
+        help=f"streams of {STREAM_SECONDS} s in which it is asked how many so far (default 8)",
+    )
     what.add_argument("--drift", type=_positive, default=0.0, metavar="H", help="also one stream of so many hours")
     what.add_argument("--held-out-wording", action="store_true", help="ask in wordings that training never uses")
     what.add_argument(
@@ -115,7 +123,7 @@ def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if processes > 1:
         profile = profile.override(threads=profile.threads or 1)
     split = "held_out" if args.held_out_world else "any"
-    plan = Plan(args.seed, args.hours, args.memory, args.probes, args.drift, args.held_out_wording, split)
+    plan = Plan(args.seed, args.hours, args.memory, args.probes, args.drift, args.held_out_wording, split, args.so_far)
     started = time.monotonic()
     total = len(names) * sum(draw.seconds for draw in plan.draws())
     with tqdm(total=total, desc="timeliness", unit="s", disable=None) as bar:
@@ -174,7 +182,7 @@ def _ages(text: str) -> tuple[float, ...]:
 
 
 _positive = _typed(_above_zero, "a number above 0")
-_seed = _typed(_from(0), "a whole number from 0")
+_seed = _from_zero = _typed(_from(0), "a whole number from 0")
 _whole = _typed(_from(1), "a whole number from 1")
 _minutes = _typed(_ages, "a list of minutes such as 1,5,10, or none")
 _baseline = _typed(check_name, f"one of {', '.join(NAMES)}, perhaps with :oracle")

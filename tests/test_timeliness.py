@@ -12,9 +12,12 @@ from pathlib import Path
 import pytest
 
 from aura_core.engines.base import EngineError
+from aura_core.events import Reply
 from aura_core.profiles import PROFILES
 from aura_core.session import SessionConfig
+from data_pipeline.world.language import content_words
 from data_pipeline.world.render import Renderer
+from data_pipeline.world.vocabulary import NUMBERS
 from evals.__main__ import main
 from evals.baselines import Player, check_name, needs_model, open_player
 from evals.report import summary
@@ -22,7 +25,7 @@ from evals.streams import SIZE, STRETCHES, Draw, Film, Plan, make_stream
 from evals.timeliness import Played, figures, play, play_draw, run, transcript
 from evals.workers import play_all
 
-PLAN = Plan(seed=7, hours=0.5, memory=(1.0, 5.0), drift=0.5)
+PLAN = Plan(seed=7, hours=0.5, memory=(1.0, 5.0), drift=0.5, so_far=4)
 
 
 @cache
@@ -93,6 +96,24 @@ def test_a_film_shows_what_the_scene_shows():
         assert (film.frame(t) == renderer.frame(t)).all()
 
 
+@pytest.mark.parametrize("index", range(6))
+async def test_so_far_is_what_has_been_told_since_it_was_asked_for(index: int):
+    """The truth comes from the script; who listened to a perfect player would count the same."""
+    draw = Draw("so_far", 11, index, 150.0)
+    stream = draw.stream()
+    events = await play(open_player("oracle", stream, None), stream, SessionConfig())
+    request, *others = [qa for qa in stream.questions if qa.type == "multi"]
+    assert not others
+    wanted = content_words(request.question)
+    asked = [qa for qa in stream.questions if qa.topic == "so_far"]
+    assert asked
+    for qa in asked:
+        heard = [e for e in events if isinstance(e, Reply) and e.kind == "alert" and request.t < e.t < qa.t]
+        assert all(wanted <= content_words(e.text) for e in heard)
+        assert NUMBERS[len(heard)] in content_words(qa.answers[0].text)
+        assert wanted <= content_words(qa.answers[0].text)
+
+
 # Players
 
 
@@ -106,6 +127,7 @@ def test_the_oracle_is_perfect():
     assert 0 < got["alert_delay_p50"] <= 1.0  # it speaks at the end of the second of the event
     assert got["alert_delay_p95"] <= 3.0
     assert all(row["hit"] == row["due"] == 1 for row in got["memory"])
+    assert got["so_far"]["correct"] == got["so_far"]["total"] > 10
     assert got["drift"]["change"] == dict.fromkeys(got["drift"]["change"], 0.0)
     assert got["generations_per_second"] == 1.0
 
@@ -114,6 +136,7 @@ def test_silence_misses_everything():
     got = made("silent")
     assert (got["question_accuracy"], got["alert_hit_rate"], got["silence_accuracy"]) == (0.0, 0.0, 1.0)
     assert (got["false_alerts"], got["alert_delay_p50"], got["generations_per_second"]) == (0, None, 0.0)
+    assert got["so_far"]["accuracy"] == 0.0
     assert all(row["hit"] == 0 for row in got["memory"])
 
 

@@ -57,6 +57,16 @@ LIFE = Draw(((3.0, 8.0), (4.0, 12.0), (10.0, 30.0)), (0.55, 0.25, 0.2), (2,), fo
 # The same with more of what is missed most often.
 _SELDOM = (*_EVENLY, "leave", "count")
 LATE, ONE_LATE, RARE_LATE = (replace(draw, topics=_SELDOM) for draw in (UNASKED, ONE_REQUEST, RARE))
+# How many so far: what was said again and again is to be counted.
+SO_FAR = Draw(
+    ((3.0, 8.0), (4.0, 12.0)),
+    (0.55, 0.05, 0.4),
+    (1, 2),
+    foresight=0.95,
+    busy=0.8,
+    topics=("appear",),
+    asks=("so_far",) * 4 + ("count", "see", "exist"),
+)
 
 
 @dataclass(frozen=True)
@@ -117,8 +127,10 @@ FURTHER = replace(  # from a trained checkpoint, on scenes that it has not seen:
     scenes=2000,
     busy_scenes=2000,
     streams=(
-        StreamStage(steps=2200, batch=6, window=(14, 8), draws=(LATE, ONE_LATE, LATE), lr=1.5e-3, slips=Slips()),
-        StreamStage(steps=1800, batch=3, window=(30, 15), draws=(LATE, RARE_LATE, LIFE), slips=Slips()),
+        StreamStage(
+            2000, batch=6, window=(14, 8), draws=(LATE, ONE_LATE, LATE, SO_FAR, LATE, UNASKED), lr=1.5e-3, slips=Slips()
+        ),
+        StreamStage(1500, batch=4, window=(30, 15), draws=(LATE, RARE_LATE, LIFE, SO_FAR), slips=Slips()),
     ),
 )
 ABLATION = replace(  # a quarter of the steps, twelve times

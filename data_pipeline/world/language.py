@@ -33,6 +33,11 @@ class Thing:
         return self.noun if self.kind is None else article(self.noun)
 
     @property
+    def plural(self) -> str:
+        noun = plural(self.kind or "object")
+        return f"{self.color} {noun}" if self.color else noun
+
+    @property
     def definite(self) -> str:
         return self.noun if self.kind is None else f"the {self.noun}"
 
@@ -67,6 +72,11 @@ ASK: dict[str, tuple[str, ...]] = {
     "exist": ("Is there {thing}?", "Do you see {thing}?", "Can you see {thing}?", "Is {thing} there?"),
     "where": ("Where is the {thing}?", "Where do you see the {thing}?", "Where can I find the {thing}?"),
     "side": ("What is {place}?", "What do you see {place}?", "Which thing is {place}?"),
+    "so_far": (
+        "How many {things} so far?",
+        "How many {things} have you seen so far?",
+        "How many {things} were there so far?",
+    ),
 }
 # --- requests: once ("tell me when") and every time -----------------------------------------------------------------
 WHEN = ("Tell me when {event}.", "Let me know when {event}.", "Alert me when {event}.", "Say it when {event}.")
@@ -134,6 +144,11 @@ def answer_side(things: Sequence[Thing], place: str) -> str:
     return sentence(f"{listing([t.indefinite for t in things])} {verb} {PLACES[place]}.")
 
 
+def answer_so_far(number: int, thing: Thing) -> str:
+    noun = Thing(thing.kind or "object", thing.color).noun if number == 1 else thing.plural
+    return f"So far {NUMBERS[number]} {noun}."
+
+
 def announce(event: str, thing: Thing, number: int = 0) -> str:
     """The sentence that reports an event."""
     match event:
@@ -162,7 +177,9 @@ def content_words(text: str) -> frozenset[str]:
 
 
 def corpus() -> Iterator[str]:
-    """Sentences that hold every word of the language in its places: what the tokenizer is trained on."""
+    """Sentences that hold every word of the language in its places: what the tokenizer is trained on. What was asked so
+    far came later and is spelled out of pieces: another corpus would be another vocabulary, and no old weights fit it.
+    """
     things = (
         [Thing(k, c) for k, c in product(SHAPES, COLORS)] + [Thing(k) for k in KINDS] + [Thing(None, c) for c in COLORS]
     )

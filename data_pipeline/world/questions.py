@@ -23,6 +23,7 @@ TOPICS = ("appear",) * 5 + ("leave",) * 2 + ("recolor", "change", "move", "count
 # What real-time questions are about.
 ASKS = ("see", "color", "color", "colors", "count", "count", "exist", "exist", "where", "side")
 ONCE_ONLY = ("recolor", "count")  # nobody asks for these every time
+SAID = 2.0  # seconds after an event in which its alert may still wait its turn
 SETTLED = 0.5  # no question is asked so soon after an event that its answer would hang on one frame
 
 
@@ -63,6 +64,7 @@ class Questioner:
         self.scene, self.rng, self.held_out, self.foresight = scene, rng, held_out, foresight
         self.topics, self.asks = topics, asks
         self.events = scene.events()
+        self.watched: list[tuple[Thing, QA]] = []  # what is to be told every time it appears
 
     # --- looking ----------------------------------------------------------------------------------------------------
     def there(self, t: float) -> list[Actor]:
@@ -147,6 +149,20 @@ class Questioner:
         here = [a.thing_at(t - JUST_BEFORE) for a in self.there(t) if third(a.place_at(t)[0]) == place]
         return self.form("side").format(place=PLACES[place]), say.answer_side(list(dict.fromkeys(here)), place)
 
+    def _so_far(self, t: float):
+        """How many of what is told every time have appeared since it was asked for: what was said remembers them long
+        after the pictures have gone."""
+        fits = [
+            (thing, sum(a.t < t for a in qa.answers))
+            for thing, qa in self.watched
+            if qa.t + SAID < t and not any(t - SAID < a.t < t + SETTLED for a in qa.answers)
+        ]
+        fits = [(thing, number) for thing, number in fits if number < len(NUMBERS)]
+        if not fits:
+            return None
+        thing, number = self.pick(fits)
+        return self.form("so_far").format(things=thing.plural), say.answer_so_far(number, thing)
+
     # --- things to ask about ----------------------------------------------------------------------------------------
     def loosen(self, thing: Thing) -> Thing:
         """The thing as someone might call it: by kind and color, by kind, sometimes by color alone."""
@@ -177,7 +193,12 @@ class Questioner:
             return None
         event, answers = made
         question = say.sentence(self.pick(say.WHENEVER if every else say.WHEN).format(event=event))
-        return QA("multi" if every else "proactive", topic, t, question, tuple(answers if every else answers[:1]))
+        qa = QA("multi" if every else "proactive", topic, t, question, tuple(answers if every else answers[:1]))
+        if every and topic == "appear":
+            words = say.content_words(question)
+            kind, color = (next((name for name in names if name in words), None) for names in (KINDS, tuple(COLORS)))
+            self.watched.append((Thing(kind, color), qa))
+        return qa
 
     def _future(self, t: float, type: str) -> list[Event]:
         return [e for e in self.events if e.type == type and e.t > t]
