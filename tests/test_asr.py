@@ -107,8 +107,17 @@ def test_grammar():
     grammar = Grammar(Vocabulary(("red", "orange"), ("cat", "apple", "traffic light")))
     words = [text.lower().rstrip("?.") for text in ("What do you see?", "Is there an orange cat", "Is there an apple")]
     words += ["tell me when a red traffic light appears", "how many traffic lights are there", "stop"]
+    words += ["how many red cats so far", "how many objects have you seen so far"]
     assert all(map(grammar.accepts, words))
-    for other in ("what do you", "is there a apple", "is there", "tell me when", "", "what color is the dog"):
+    for other in (
+        "what do you",
+        "is there a apple",
+        "is there",
+        "tell me when",
+        "",
+        "what color is the dog",
+        "how many cats so",
+    ):
         assert not grammar.accepts(other)
     assert "public <sentence> =" in grammar.jsgf()
     assert {"traffic", "apples"} <= grammar.words()

@@ -133,11 +133,13 @@ FURTHER = replace(  # from a trained checkpoint, on scenes that it has not seen:
         StreamStage(1500, batch=4, window=(30, 15), draws=(LATE, RARE_LATE, LIFE, SO_FAR), slips=Slips()),
     ),
 )
-ABLATION = replace(  # a quarter of the steps, twelve times
-    NANO,
+ABLATION = replace(  # from nothing but a tower and films, in minutes, twelve times
+    FURTHER,
+    model=None,
+    processes=1,
     streams=(
-        StreamStage(steps=500, batch=10, window=(6, 6), draws=(WORDS, ONE_REQUEST)),
-        StreamStage(steps=300, batch=6, window=(14, 8)),
+        StreamStage(steps=350, batch=10, window=(6, 6), draws=(WORDS, ONE_REQUEST)),
+        StreamStage(steps=200, batch=6, window=(14, 8)),
     ),
 )
 SMOKE = NanoConfig(  # the whole path in seconds, for tests; it learns nothing

@@ -185,7 +185,8 @@ def describe(name: str, config: AuraConfig, load: Load, source: str) -> str:
 
 def describe_nano(config: NanoConfig) -> str:
     """The stages of the nano recipe."""
-    lines = [f"vision: {config.vision.steps} steps of {config.vision.batch} chunks"]
+    lines = [f"begins with: {config.model or 'nothing'}"]
+    lines.append(f"vision: {config.vision.steps} steps of {config.vision.batch} chunks")
     scenes = max(stage.reels for stage in config.streams) * (config.scenes + config.busy_scenes)
     lines.append(f"films: {scenes} scenes of {config.scene_seconds} s")
     for stage in config.streams:

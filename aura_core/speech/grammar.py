@@ -130,6 +130,7 @@ def _rules(vocabulary: Vocabulary) -> dict[str, str]:
         "what": "what color (is the <kind> | do you see) | which color does the <kind> have"
         " | (which colors do you see | what colors are there) | tell me the color of the <kind>",
         "count": "how many <kinds> (do you see | are there | can you see) | count the <kinds>",
+        "so_far": "how many [<color>] <kinds> [have you seen] so far",
         "exist": "is there <a> | (do | can) you see <a>",
         "where": "where is the <thing> | where do you see the <thing>",
         "side": "what is <place> | what do you see <place> | which thing is <place>",
@@ -137,5 +138,5 @@ def _rules(vocabulary: Vocabulary) -> dict[str, str]:
         " | the <kind> (turns | becomes) <color> | the <kind> changes its color | there are <number> <kinds>",
         "watch": "(tell me | let me know) (when | every time | whenever | each time) <event> | alert me when <event>",
         "stop": "stop watching | stop | stop talking | be quiet",
-        "sentence": "<see> | <what> | <count> | <exist> | <where> | <side> | <watch> | <stop>",
+        "sentence": "<see> | <what> | <count> | <so_far> | <exist> | <where> | <side> | <watch> | <stop>",
     }
