@@ -138,8 +138,8 @@ ABLATION = replace(  # from nothing but a tower and films, in minutes, twelve ti
     model=None,
     processes=1,
     streams=(
-        StreamStage(steps=350, batch=10, window=(6, 6), draws=(WORDS, ONE_REQUEST)),
-        StreamStage(steps=200, batch=6, window=(14, 8)),
+        StreamStage(steps=300, batch=10, window=(6, 6), draws=(WORDS, ONE_REQUEST)),
+        StreamStage(steps=150, batch=6, window=(14, 8)),
     ),
 )
 SMOKE = NanoConfig(  # the whole path in seconds, for tests; it learns nothing
