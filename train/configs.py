@@ -34,6 +34,7 @@ class Draw:
 
 
 _EVENLY = ("appear",) * 4 + ("leave",) * 2 + ("recolor", "count") + ("change", "move") * 2
+_SELDOM = (*_EVENLY, "leave", "count")  # more of what is missed most often
 
 # Everything is asked about all the time: the words are learned.
 WORDS = Draw(((1.0, 1.0), (1.0, 2.0), (3.0, 6.0)), (0.3, 0.3, 0.4), (5,), foresight=0.9, busy=0.5)
@@ -49,14 +50,10 @@ UNASKED = Draw(
     busy=0.7,
     topics=_EVENLY,
 )
-
 # A request that waits long, in calm scenes and in busy ones: the event must still be known for what was asked.
-RARE = Draw(((30.0, 60.0),), (0.15, 0.5, 0.35), (1, 2), foresight=0.9, busy=0.5, topics=_EVENLY)
+RARE = Draw(((30.0, 60.0),), (0.15, 0.5, 0.35), (1, 2), foresight=0.9, busy=0.5, topics=_SELDOM)
 # As people ask, mostly about what they see: on this the silence bias is set.
 LIFE = Draw(((3.0, 8.0), (4.0, 12.0), (10.0, 30.0)), (0.55, 0.25, 0.2), (2,), foresight=0.65, busy=0.0)
-# The same with more of what is missed most often.
-_SELDOM = (*_EVENLY, "leave", "count")
-LATE, ONE_LATE, RARE_LATE = (replace(draw, topics=_SELDOM) for draw in (UNASKED, ONE_REQUEST, RARE))
 # How many so far: what was said again and again is to be counted.
 SO_FAR = Draw(
     ((3.0, 8.0), (4.0, 12.0)),
@@ -67,6 +64,10 @@ SO_FAR = Draw(
     topics=("appear",),
     asks=("so_far",) * 4 + ("count", "see", "exist"),
 )
+LATE, ONE_LATE = (replace(draw, topics=_SELDOM) for draw in (UNASKED, ONE_REQUEST))
+# What a batch is made of once the words and the comparison are there: in short windows and in those that are served.
+MIXED = (LATE, ONE_LATE, LATE, SO_FAR, LATE, UNASKED)
+LONG = (LATE, RARE, LIFE, SO_FAR)
 
 
 @dataclass(frozen=True)
@@ -82,7 +83,6 @@ class StreamStage:
     draws: tuple[Draw, ...] = (UNASKED,)  # taken in turn within a batch
     lr: float | None = None
     slips: Slips | None = None  # None: every history is true
-    reels: int = 1  # how many times the recipe's scenes there are to draw from; those of earlier stages come first
 
 
 @dataclass(frozen=True)
@@ -93,20 +93,15 @@ class NanoConfig:
     model: str | None = None  # nano checkpoint to go on from; None: random weights
     vision: VisionStage = field(default_factory=VisionStage)
     first_scene: int = 0  # scenes from here on are drawn; further trainings want others
-    scenes: int = 1500  # rendered once, then asked about again and again
-    busy_scenes: int = 1000
+    scenes: int = 2000  # rendered once, then asked about again and again
+    busy_scenes: int = 2000
     scene_seconds: int = 60
     streams: tuple[StreamStage, ...] = (
         StreamStage(steps=1500, batch=8, window=(6, 6), draws=(WORDS,)),
         StreamStage(steps=600, batch=16, window=(5, 5), draws=(ONE_REQUEST,), lr=2e-3),
-        StreamStage(
-            steps=1700, batch=6, window=(14, 8), draws=(UNASKED, ONE_REQUEST, UNASKED), lr=1.5e-3, slips=Slips()
-        ),
-        StreamStage(steps=1000, batch=3, window=(30, 15), draws=(UNASKED, RARE, LIFE), slips=Slips()),
-        StreamStage(
-            steps=2000, batch=6, window=(14, 8), draws=(LATE, ONE_LATE, LATE), lr=1.5e-3, slips=Slips(), reels=2
-        ),
-        StreamStage(steps=1500, batch=3, window=(30, 15), draws=(LATE, RARE_LATE, LIFE), slips=Slips(), reels=2),
+        StreamStage(steps=1300, batch=6, window=(14, 8), draws=MIXED, lr=1.5e-3, slips=Slips()),
+        StreamStage(steps=1500, batch=6, window=(14, 8), draws=MIXED, lr=1.5e-3, slips=Slips()),
+        StreamStage(steps=1200, batch=4, window=(30, 15), draws=LONG, slips=Slips()),
     )
     lr: float = 2e-3
     warmup: int = 100
@@ -124,13 +119,9 @@ FURTHER = replace(  # from a trained checkpoint, on scenes that it has not seen:
     model=_SHIPPED,
     vision=VisionStage(steps=2400, lr=1e-3, warmup=200),
     first_scene=20_000,
-    scenes=2000,
-    busy_scenes=2000,
     streams=(
-        StreamStage(
-            2000, batch=6, window=(14, 8), draws=(LATE, ONE_LATE, LATE, SO_FAR, LATE, UNASKED), lr=1.5e-3, slips=Slips()
-        ),
-        StreamStage(1500, batch=4, window=(30, 15), draws=(LATE, RARE_LATE, LIFE, SO_FAR), slips=Slips()),
+        StreamStage(steps=2000, batch=6, window=(14, 8), draws=MIXED, lr=1.5e-3, slips=Slips()),
+        StreamStage(steps=1500, batch=4, window=(30, 15), draws=LONG, slips=Slips()),
     ),
 )
 ABLATION = replace(  # from nothing but a tower and films, in minutes, twelve times

@@ -121,8 +121,9 @@ def train_streams(
         cycle = next(c for c in cycles(config) if c.first <= step < c.end)
         if step == cycle.first:
             state["optimizer"] = optimizer = Optimizer(named, cycle.peak)
-        calm, full = films[: stage.reels * config.scenes], busy[: stage.reels * config.busy_scenes]
-        samples = [draw_sample(calm, stage, builder, (config.seed, step, rank, i), full, i) for i in range(stage.batch)]
+        samples = [
+            draw_sample(films, stage, builder, (config.seed, step, rank, i), busy, i) for i in range(stage.batch)
+        ]
         batch = collate(samples, config.supervise, tokenizer.pad_token_id)
         optimizer.set_lr(learning_rate(step - cycle.first, cycle.end - cycle.first, cycle.peak, config.warmup))
         with torch.autocast("cpu", dtype=torch.bfloat16):  # a quarter faster where the processor has it

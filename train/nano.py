@@ -54,9 +54,8 @@ def worker(rank: int, config: NanoConfig, out: Path, source: Path) -> None:
             dist.barrier()
         return films(model, pixels, seeds, config.scene_seconds, source / "films")
 
-    reels = max(stage.reels for stage in config.streams)
-    scenes = shot(config.first_scene, reels * config.scenes)
-    busy = shot(BUSY_SEEDS.start + config.first_scene, reels * config.busy_scenes)
+    scenes = shot(config.first_scene, config.scenes)
+    busy = shot(BUSY_SEEDS.start + config.first_scene, config.busy_scenes)
     test = shot(TEST_SEEDS, config.test_scenes)
     calibration = shot(CALIBRATION_SEEDS, config.test_scenes)
     train_streams(

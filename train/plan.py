@@ -187,8 +187,7 @@ def describe_nano(config: NanoConfig) -> str:
     """The stages of the nano recipe."""
     lines = [f"begins with: {config.model or 'nothing'}"]
     lines.append(f"vision: {config.vision.steps} steps of {config.vision.batch} chunks")
-    scenes = max(stage.reels for stage in config.streams) * (config.scenes + config.busy_scenes)
-    lines.append(f"films: {scenes} scenes of {config.scene_seconds} s")
+    lines.append(f"films: {config.scenes + config.busy_scenes} scenes of {config.scene_seconds} s")
     for stage in config.streams:
         streams = stage.batch * config.processes
         lines.append(f"streams: {stage.steps} steps of {streams}, window N={stage.window[0]} N'={stage.window[1]}")
