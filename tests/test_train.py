@@ -17,6 +17,7 @@ from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 
 from aura_core.engines.base import EngineError
 from aura_core.pixels import PixelConfig
+from data_pipeline.world.scene import make_scene, tinted
 from tests.command_line import ROOT
 from train import ablation, language
 from train.attention import BLOCKS
@@ -26,6 +27,7 @@ from train.language import target_logits
 from train.model import build, new_model
 from train.nano import begin, train
 from train.samples import collate, draw_sample, film_builder
+from train.vision import HEADS, WEIGHTS, cell_labels, probe_loss
 
 
 @pytest.fixture(scope="module")
@@ -157,6 +159,22 @@ def test_features_give_the_same_logits_as_the_whole_model(tmp_path):
         batch = collate([sample], "all", tokenizer.pad_token_id)
         ours, _ = target_logits(model, batch)
     np.testing.assert_allclose(ours, full[batch.index - 1], atol=2e-2)
+
+
+def test_a_color_without_a_name_is_not_taught():
+    scene = make_scene(3, 12.0, (1.0, 2.0), crowd=4, split="trained")
+    painted = tinted(scene, np.random.default_rng(0))
+    named, unnamed = cell_labels(scene, 4.0, 128, 96), cell_labels(painted, 4.0, 128, 96)
+    assert (named[1] > 0).any()
+    assert np.array_equal(unnamed[1], np.where(named[1] > 0, -1, named[1]))
+    assert np.array_equal(unnamed[[0, 2, 4]], named[[0, 2, 4]])
+    features, probe = torch.randn(12, 192), torch.nn.Linear(192, sum(HEADS.values()))
+    probe_loss(probe, features, torch.from_numpy(unnamed))[0].backward()
+    start = HEADS["kind"]
+    color_rows = probe.weight.grad[start : start + HEADS["color"]]
+    shown = torch.from_numpy(unnamed[1] >= 0)
+    wanted = (probe(features)[:, start : start + HEADS["color"]].softmax(1) - torch.eye(9)[unnamed[1].clip(0)])[shown]
+    torch.testing.assert_close(color_rows, WEIGHTS["color"] * wanted.T @ features[shown] / shown.sum())
 
 
 def test_killed_in_the_background_it_leaves_no_worker_behind(tmp_path):

@@ -9,11 +9,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from data_pipeline.world.language import ASK, EVENTS, HELD_OUT, WHEN, WHENEVER, content_words, corpus
-from data_pipeline.world.questions import draw_questions
+from data_pipeline.world.questions import ASKS, draw_questions
 from data_pipeline.world.render import Renderer
-from data_pipeline.world.scene import BACKGROUNDS, MAX_ACTORS, Actor, Look, Recolor, Scene, make_scene
+from data_pipeline.world.scene import BACKGROUNDS, MAX_ACTORS, Actor, Look, Recolor, Scene, make_scene, tinted
 from data_pipeline.world.video import write_scene
-from data_pipeline.world.vocabulary import COLORS, HELD_OUT_COLORS
+from data_pipeline.world.vocabulary import COLORS, HELD_OUT_COLORS, SHAPES
 
 seeds = st.integers(0, 10**6)
 
@@ -100,7 +100,8 @@ def test_questions_are_ordered_and_their_answers_true_to_time(seed, draw):
 
 
 def test_all_three_kinds_and_all_topics_are_drawn():
-    drawn = {(q.type, q.topic) for seed in range(150) for q in draw_questions(make_scene(seed, 60.0), seed)}
+    asks = (*ASKS, "so_far")
+    drawn = {(q.type, q.topic) for seed in range(150) for q in draw_questions(make_scene(seed, 60.0), seed, asks=asks)}
     assert {t for kind, t in drawn if kind == "realtime"} == set(ASK)
     assert {t for kind, t in drawn if kind == "proactive"} == set(EVENTS)
     assert {t for kind, t in drawn if kind == "multi"} == {"appear", "leave", "change", "move"}
@@ -145,6 +146,24 @@ def test_what_is_kept_for_tests_is_never_trained_on(seed):
     shown = {(a.kind, c) for a in trained.actors for c in (a.color, *(r.color for r in a.recolors)) if c}
     assert not shown & set(HELD_OUT_COLORS.items())
     assert trained.look.background in BACKGROUNDS
+
+
+@given(seeds)
+@settings(max_examples=30)
+def test_tinted_shapes_are_painted_so_and_never_as_what_is_kept_for_tests(seed):
+    scene = make_scene(seed, 12.0, (1.0, 3.0), look=Look(base=(128.0, 128.0, 128.0)), crowd=4, split="trained")
+    painted = tinted(scene, np.random.default_rng(seed))
+    assert [(a.kind, a.enter, a.exit, a.moves) for a in painted.actors] == [
+        (a.kind, a.enter, a.exit, a.moves) for a in scene.actors
+    ]
+    assert [a.tint is not None for a in painted.actors] == [a.kind in SHAPES for a in scene.actors]
+    picture = Renderer(painted, 320, 240).frame(0.5)
+    for actor in painted.there(0.5):
+        if actor.tint is None or actor.moving(0.5):
+            continue
+        assert np.linalg.norm(np.subtract(actor.tint, COLORS[HELD_OUT_COLORS[actor.kind]])) > 100
+        y, x = int(actor.y * 240), int(actor.x * 320)
+        assert np.abs(picture[y - 1 : y + 2, x - 1 : x + 2].mean((0, 1)) - actor.tint).max() < 16
 
 
 def test_the_held_out_world_shows_what_is_kept_for_it():

@@ -16,6 +16,7 @@ class VisionStage:
     steps: int = 4800
     batch: int = 64  # chunks
     chunks_per_scene: int = 4
+    tinted: float = 0.0  # share of the scenes whose shapes are in colors of any kind
     lr: float = 2e-3
     warmup: int = 100
 

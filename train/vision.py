@@ -23,7 +23,7 @@ from transformers import Qwen3VLForConditionalGeneration
 from aura_core.pixels import PixelConfig, to_patches
 from data_pipeline.world.questions import third
 from data_pipeline.world.render import Renderer
-from data_pipeline.world.scene import Scene, make_scene
+from data_pipeline.world.scene import Scene, make_scene, tinted
 from data_pipeline.world.vocabulary import COLORS, KINDS, PLACES
 from train.checkpoint import load_state, save_state
 from train.configs import VisionStage
@@ -43,8 +43,8 @@ WEIGHTS = {"kind": 1.0, "color": 0.7, "center": 0.5, "change": 0.5, "place": 0.3
 
 
 def cell_labels(scene: Scene, t: float, width: int, height: int, before: float = 0.5) -> np.ndarray:
-    """What each cell shows at `t`, int64 (5, cells): kind, color (0: none), center, change since `t - before`, place
-    (0: none)."""
+    """What each cell shows at `t`, int64 (5, cells): kind, color (0: none, -1: one without a name), center, change
+    since `t - before`, place (0: none)."""
     rows, columns = height // CELL, width // CELL
     labels = np.zeros((len(HEADS), rows, columns), np.int64)
     y, x = (np.mgrid[0:rows, 0:columns] * CELL).astype(np.float32)
@@ -74,7 +74,7 @@ def cell_labels(scene: Scene, t: float, width: int, height: int, before: float =
             change = 4 if actor.moving(t) or actor.moving(t - before / 2) else 0
         labels[3][wins] = change
         labels[0][wins] = KINDS.index(actor.kind) + 1 if here else 0
-        labels[1][wins] = list(COLORS).index(color) + 1 if here and color else 0
+        labels[1][wins] = (-1 if actor.tint else list(COLORS).index(color) + 1) if here and color else 0
         labels[4][wins] = list(PLACES).index(third(actor.place_at(t)[0])) + 1 if here else 0
         if here and 0 <= px < width and 0 <= py < height:
             labels[2][int(py // CELL), int(px // CELL)] = 1
@@ -97,6 +97,8 @@ class Scenes(IterableDataset):
             patches, grids, labels = [], [], []
             for _ in range(batch // per_scene):
                 scene = make_scene(int(rng.integers(2**31)), 12.0, gap=(0.4, 1.6), crowd=4, split="trained")
+                if rng.random() < self.config.tinted:
+                    scene = tinted(scene, rng)
                 renderer = Renderer(scene, width, height)
                 for t in rng.uniform(0.6, 12.0, per_scene):
                     frames = np.stack([renderer.frame(t - 0.5), renderer.frame(t)])
@@ -132,8 +134,8 @@ def probe_loss(
     """Summed cross-entropies and the accuracy of each head on the cells that are not empty."""
     loss, scores = features.new_zeros(()), {}
     for i, (name, logits) in enumerate(zip(HEADS, probe(features).split(list(HEADS.values()), 1), strict=True)):
-        loss = loss + WEIGHTS[name] * cross_entropy(logits, labels[i])
-        shown = labels[0] > 0 if name != "change" else labels[3] > 0
+        loss = loss + WEIGHTS[name] * cross_entropy(logits, labels[i], ignore_index=-1)
+        shown = (labels[0] > 0 if name != "change" else labels[3] > 0) & (labels[i] >= 0)
         scores[name] = float((logits.argmax(1) == labels[i])[shown].float().mean())
     return loss, scores
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from data_pipeline.world.scene import Actor, Look, Scene
 from data_pipeline.world.sprites import CELL, pyramid
+from data_pipeline.world.vocabulary import COLORS
 
 _MARGIN = 0.06  # of the frame, drawn around it so that a shaken camera has something to show
 
@@ -102,7 +103,7 @@ class Renderer:
             case "slide":
                 outside = -side / 2 if px < 0.5 else self.w + side / 2
                 x = outside + (x - outside) * shown
-        levels = pyramid(actor.kind, actor.color_at(t))
+        levels = pyramid(actor.kind, "white" if actor.tint else actor.color_at(t))
         level = int(np.clip(np.floor(np.log2(CELL / max(side, 1))), 0, len(levels) - 1))
         sprite = levels[level]
         x0, y0 = int(np.floor(x - side)), int(np.floor(y - side))
@@ -113,6 +114,8 @@ class Renderer:
         turn = cv2.getRotationMatrix2D((sprite.shape[1] / 2, sprite.shape[0] / 2), actor.angle, side / sprite.shape[0])
         turn[:, 2] += np.array([x - cx0, y - cy0]) - np.array([sprite.shape[1] / 2, sprite.shape[0] / 2])
         patch = cv2.warpAffine(sprite, turn, (cx1 - cx0, cy1 - cy0), flags=cv2.INTER_LINEAR) * np.float32(alpha)
+        if actor.tint:
+            patch[..., :3] *= np.array(actor.tint, np.float32) / COLORS["white"]
         target = picture[cy0:cy1, cx0:cx1]
         target *= 1 - patch[..., 3:] / 255
         target += patch[..., :3]

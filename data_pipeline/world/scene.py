@@ -53,6 +53,7 @@ class Actor:
     transition: float = 0.5  # seconds
     moves: tuple[Move, ...] = ()
     recolors: tuple[Recolor, ...] = ()
+    tint: tuple[float, float, float] | None = None  # RGB that a shape is painted in instead of its color
 
     def there(self, t: float) -> bool:
         return self.enter <= t < self.exit
@@ -275,6 +276,24 @@ class _Script:
 
 
 ACTIONS = {"enter": 0.42, "leave": 0.28, "recolor": 0.16, "move": 0.14}
+
+
+def tinted(scene: Scene, rng: np.random.Generator) -> Scene:
+    """The scene with each of its shapes in one color of any kind, which may have no name; never near the one that is
+    kept for tests, or that of the backdrop."""
+
+    def paint(actor: Actor) -> Actor:
+        if actor.kind not in SHAPES:
+            return actor
+        kept = np.array(COLORS[HELD_OUT_COLORS[actor.kind]])
+        grounds = [np.array(scene.look.base), np.array(scene.look.accent)]
+        while True:
+            tint = rng.uniform(15, 250, 3)
+            if np.linalg.norm(tint - kept) > 100 and all(np.abs(tint - g).max() > 60 for g in grounds):
+                break
+        return replace(actor, recolors=(), tint=(float(tint[0]), float(tint[1]), float(tint[2])))
+
+    return replace(scene, actors=tuple(map(paint, scene.actors)))
 
 
 def make_scene(
