@@ -267,4 +267,4 @@ def test_the_ablation_trains_and_measures_every_loss_and_goes_on_where_it_was(tr
 
 def test_an_ablation_without_a_vision_tower_says_so(tmp_path, capsys):
     assert ablation.main(["--source", str(tmp_path)]) == 1
-    assert "no vision tower" in capsys.readouterr().err
+    assert "no finished nano run" in capsys.readouterr().err

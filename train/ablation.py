@@ -1,11 +1,11 @@
 """The ablation of the paper's table 6 at the size of `aura-nano`: one loss against the others on the same films, the
 same questions and the same steps, with several seeds.
 
-It begins where a nano run has its vision tower and films, so that a run costs its streaming steps only. Every run is
-resumable and keeps its figures; started again, the command does what is missing. All figures are taken on films that
-no run trained on, on true histories: how much of the silence and of the speech a model finds at its own threshold, and
-how many alerts when its silence bias is set for the silence that the recipe wants, which compares what was learned
-rather than where the threshold came to lie.
+Every run begins with the checkpoint of a nano run, as the paper's begin with a pretrained model, and has its vision
+tower and films, so that it costs its streaming steps only. It is resumable and keeps its figures; started again, the
+command does what is missing. All figures are taken on films that no run trained on, on true histories: how much of the
+silence and of the speech a model finds at its own threshold, and how many alerts when its silence bias is set for the
+silence that the recipe wants, which compares what was learned rather than where the threshold came to lie.
 """
 
 import argparse
@@ -106,13 +106,14 @@ def run(out: Path, source: Path, config: NanoConfig) -> dict[str, float]:
 def ablate(source: Path, out: Path, seeds: Sequence[int], config: NanoConfig, at_once: int = 1) -> str:
     """Train and measure what is missing in `out`, so many runs at a time; returns the table.
 
-    Raises FileNotFoundError where `source` is not the work folder of a nano run that has its vision tower."""
-    if not (source / "vision.pt").is_file():
-        raise FileNotFoundError(f"{source} has no vision tower: make one with `--config nano --out {source}`")
+    Raises FileNotFoundError where `source` is not the work folder of a finished nano run."""
+    model = source / "checkpoint"
+    if not (source / "vision.pt").is_file() or not model.is_dir():
+        raise FileNotFoundError(f"{source} is no finished nano run: make one with `--config nano --out {source}`")
     losses: tuple[Supervise, ...] = get_args(Supervise)
     runs = [(loss, seed) for seed in seeds for loss in losses]
     folders = [out / f"{loss}-{seed}" for loss, seed in runs]
-    configs = [replace(config, supervise=loss, seed=seed) for loss, seed in runs]
+    configs = [replace(config, model=str(model), supervise=loss, seed=seed) for loss, seed in runs]
     if at_once == 1:
         figures = list(map(run, folders, repeat(source), configs))
     else:
