@@ -97,7 +97,7 @@ class Scenes(IterableDataset):
             patches, grids, labels = [], [], []
             for _ in range(batch // per_scene):
                 scene = make_scene(int(rng.integers(2**31)), 12.0, gap=(0.4, 1.6), crowd=4, split="trained")
-                if rng.random() < self.config.tinted:
+                if self.config.tinted and rng.random() < self.config.tinted:
                     scene = tinted(scene, rng)
                 renderer = Renderer(scene, width, height)
                 for t in rng.uniform(0.6, 12.0, per_scene):
