@@ -39,7 +39,8 @@ def made(name: str) -> dict:
 def test_the_main_streams_are_those_that_earlier_figures_were_measured_with():
     def digest(seed: int, index: int) -> str:
         stream = make_stream(seed, index)
-        return hashlib.sha256(repr((stream.scene, stream.questions, stream.seconds)).encode()).hexdigest()[:16]
+        told = repr((stream.scene, stream.questions, stream.seconds)).replace(", tint=None", "")  # a field of later
+        return hashlib.sha256(told.encode()).hexdigest()[:16]
 
     assert [digest(0, index) for index in range(4)] == [
         "9575f144e6606441", "1c9f6ff572710182", "a18415f60e4d1454", "546d0393f6551106"
