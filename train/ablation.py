@@ -28,13 +28,12 @@ from aura_core.pixels import PixelConfig
 from train.attention import BLOCKS
 from train.calibrate import WANTED_SILENCE, log_odds
 from train.configs import ABLATION, NanoConfig
-from train.features import BUSY_SEEDS, films
+from train.features import films
 from train.language import margins
 from train.loss import Supervise
 from train.model import new_model
 from train.nano import CALIBRATION_SEEDS, TEST_SEEDS, train_language
 
-BUSY_TEST_SEEDS = BUSY_SEEDS.stop - 1000  # alerts are rare elsewhere; recipes draw from the front
 TITLES: dict[Supervise, str] = {
     "last": "balanced, last answer (the paper's)",
     "all": "balanced, all answers",
@@ -57,18 +56,14 @@ def measure(run: Path, source: Path, config: NanoConfig) -> dict[str, float]:
     model.model.language_model.load_state_dict(torch.load(run / "stream.pt", weights_only=True)["language"])
     pixels = PixelConfig.from_checkpoint(source)
 
-    def seen(*firsts: int) -> dict[str, list]:
-        split = [
-            film
-            for first in firsts
-            for film in films(
-                model, pixels, range(first, first + config.test_scenes), config.scene_seconds, source / "films"
-            )
-        ]
+    def seen(first: int) -> dict[str, list]:
+        seeds = range(first, first + config.test_scenes)
+        # They have been there since the training: this model has no tower.
+        split = films(model, pixels, seeds, config.scene_seconds, source / "films")
         # The same questions for every run, whatever its seed.
         return margins(model, tokenizer, split, config.streams[-1], seed=0, draws=6)
 
-    test, kept = seen(TEST_SEEDS, BUSY_TEST_SEEDS), seen(CALIBRATION_SEEDS)
+    test, kept = seen(TEST_SEEDS), seen(CALIBRATION_SEEDS)
     bias = -np.quantile(log_odds(kept["silent"]), 1 - WANTED_SILENCE)
     silent, alert = log_odds(test["silent"]), log_odds(test["alert"])
 
