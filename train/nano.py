@@ -35,11 +35,11 @@ def begin(config: NanoConfig) -> tuple[Qwen3VLForConditionalGeneration, PreTrain
 
 def worker(rank: int, config: NanoConfig, out: Path, source: Path) -> None:
     """One of the processes of the streaming stage; vision tower and films are in `source`."""
-    # torch interrupts workers whose parent has been killed; one started in the background would not hear it
-    signal.signal(signal.SIGINT, signal.default_int_handler)
     torch.set_num_threads(1)
     transformers_logging.disable_progress_bar()
     if config.processes > 1:
+        # torch interrupts workers whose parent has been killed; one started in the background would not hear it
+        signal.signal(signal.SIGINT, signal.default_int_handler)
         rendezvous = f"file://{(out / 'rendezvous').resolve()}"
         dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=config.processes)
     model, tokenizer = begin(config)
