@@ -1,6 +1,7 @@
 """Scoring of a played stream against its truth: pure, so that it can be tested, and run again on old events.
 
-An alert hits when it says the due words within `LATEST` seconds of its event. What is said unasked is exactly one of:
+An alert hits when it says the due words within `LATEST` seconds of its event, or while that is beginning to show (half
+faded in, a star is to be seen); its delay counts from the event. What is said unasked is exactly one of:
 a hit, a late answer, repeated (said already), early (due later), wrong (something else was due) or false. A second
 counts for silence when nothing was asked in it, no alert was due in the `LATEST` seconds before its end and no late
 answer came in it.
@@ -15,7 +16,7 @@ from typing import Any
 
 from aura_core.chunks import TOLERANCE
 from aura_core.requests import is_acknowledgement
-from aura_core.samples import QALike
+from data_pipeline.world.questions import QA
 
 LATEST = 3.0
 EARLY = 5.0  # an alert said at most so long before its event is early rather than false
@@ -98,23 +99,14 @@ def quantile(values: Sequence[float], q: float) -> float | None:
     return values[max(0, math.ceil(q * len(values) - TOLERANCE) - 1)] if values else None
 
 
-def score(
-    qas: Iterable[QALike], said: Iterable[Said], seconds: int, words: Words, topic: Callable[[QALike], str]
-) -> Tally:
-    """Score one stream. `words` takes the content words of a text, `topic` names a question's kind."""
-    return score_parts(qas, said, seconds, words, topic, 1)[0]
+def score(qas: Iterable[QA], said: Iterable[Said], seconds: int, words: Words) -> Tally:
+    """Score one stream. `words` takes the content words of a text."""
+    return score_parts(qas, said, seconds, words, 1)[0]
 
 
-def score_parts(
-    qas: Iterable[QALike],
-    said: Iterable[Said],
-    seconds: int,
-    words: Words,
-    topic: Callable[[QALike], str],
-    parts: int,
-) -> list[Tally]:
+def score_parts(qas: Iterable[QA], said: Iterable[Said], seconds: int, words: Words, parts: int) -> list[Tally]:
     """Score one stream, counted apart in so many parts of the same length: they show whether it wears off."""
-    scoring = _Scoring(list(qas), words, topic, seconds, parts)
+    scoring = _Scoring(list(qas), words, seconds, parts)
     replies = sorted(said, key=lambda s: s.t)
     for reply in replies:
         scoring.hear(reply)
@@ -123,25 +115,25 @@ def score_parts(
 
 @dataclass
 class _Due:
-    """An alert that is due at `t`. One that comes too late in the stream to be missed is not `counted`."""
+    """An alert that is due at `t`; from `since` on it may be said. One that comes too late in the stream to be missed
+    is not `counted`."""
 
     t: float
+    since: float
     words: frozenset[str]
     topic: str
     counted: bool
     hit: float | None = None
 
     def pending(self, t: float) -> bool:
-        return self.hit is None and -TOLERANCE <= t - self.t <= LATEST + TOLERANCE
+        return self.hit is None and self.since - TOLERANCE <= t <= self.t + LATEST + TOLERANCE
 
 
 class _Scoring:
     """One stream while its replies are heard in order."""
 
-    def __init__(
-        self, qas: list[QALike], words: Words, topic: Callable[[QALike], str], seconds: int, parts: int
-    ) -> None:
-        self.qas, self.words, self.topic, self.seconds = qas, words, topic, seconds
+    def __init__(self, qas: list[QA], words: Words, seconds: int, parts: int) -> None:
+        self.qas, self.words, self.seconds = qas, words, seconds
         self.tallies = [Tally() for _ in range(parts)]
         self.asked = {qa.t: qa for qa in qas}
         self.answered: dict[float, float] = {}  # when a question was asked: when it was answered rightly
@@ -155,13 +147,14 @@ class _Scoring:
         """The tally of the part that a second ending at `t` belongs to."""
         return self.tallies[min(len(self.tallies) - 1, int((t - 0.5) * len(self.tallies) / self.seconds))]
 
-    def _expect(self, qa: QALike) -> None:
+    def _expect(self, qa: QA) -> None:
         for answer in qa.answers:
             at_once = answer.t <= qa.t
             due = _Due(
                 max(answer.t, qa.t),
+                max(answer.t if answer.since is None else answer.since, qa.t),
                 self.words(answer.text),
-                PRESENT if at_once else self.topic(qa),
+                PRESENT if at_once else qa.topic,
                 at_once or answer.t <= self.seconds - LATEST,
             )
             if not any((d.t, d.words) == (due.t, due.words) for d in self.due):  # one event, one alert
@@ -217,7 +210,7 @@ class _Scoring:
         else:
             tally.false += 1
 
-    def _unanswered(self, t: float, spoken: frozenset[str]) -> QALike | None:
+    def _unanswered(self, t: float, spoken: frozenset[str]) -> QA | None:
         """A question of the last seconds that these words would have answered."""
         for qa in self.qas:
             recent = qa.type == "realtime" and qa.t < t <= qa.t + LATEST and qa.t not in self.answered
@@ -232,13 +225,13 @@ class _Scoring:
         for qa in self.qas:
             tally = self.at(qa.t)
             if qa.type == "realtime":
-                tally.questions[self.topic(qa)] += 1
-                tally.questions_right[self.topic(qa)] += self.answered.get(qa.t) == qa.t
+                tally.questions[qa.topic] += 1
+                tally.questions_right[qa.topic] += self.answered.get(qa.t) == qa.t
             else:
                 tally.requests += _waits(qa)
         busy = {_second(qa.t) for qa in self.qas} | {_second(t) for t in self.answered.values()}
         for d in self.due:
-            busy |= set(range(_second(d.t), math.floor(d.t + LATEST + TOLERANCE) + 1))
+            busy |= set(range(_second(d.since), math.floor(d.t + LATEST + TOLERANCE) + 1))
             if d.counted:
                 tally = self.at(d.t)
                 tally.alerts[d.topic] += 1
@@ -253,7 +246,7 @@ class _Scoring:
         return self.tallies
 
 
-def _waits(qa: QALike) -> bool:
+def _waits(qa: QA) -> bool:
     """Whether there is nothing to say to a request at once."""
     return all(answer.t > qa.t for answer in qa.answers)
 

@@ -17,7 +17,6 @@ from aura_core.engines.base import Engine, EngineError
 from aura_core.events import Error, Event, Question, Reply
 from aura_core.session import Session, SessionConfig
 from data_pipeline.world.language import content_words
-from data_pipeline.world.questions import QA
 from evals.baselines import MODEL, Player, open_player
 from evals.scoring import Said, Tally, score_parts
 from evals.streams import DENSITIES, Draw, Film, Plan, Stream
@@ -67,13 +66,8 @@ async def play_draw(draw: Draw, name: str, engine: Engine | None, config: Sessio
         raise EngineError(errors[0])
     parts = max(_QUARTERS, round(draw.length / 3600)) if draw.part == "drift" else 1
     said = [Said(event.t, event.text) for event in events if isinstance(event, Reply)]
-    tallies = score_parts(stream.questions, said, stream.seconds, content_words, _topic, parts)
+    tallies = score_parts(stream.questions, said, stream.seconds, content_words, parts)
     return Played(draw, tallies, events, player.calls)
-
-
-def _topic(qa: Any) -> str:
-    assert isinstance(qa, QA)
-    return qa.topic
 
 
 def figures(played: Sequence[Played]) -> dict[str, Any]:

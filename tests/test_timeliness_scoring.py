@@ -17,12 +17,8 @@ RIGHT = Said(4.0, "It's a red star")
 DOG = "I see a dog now."
 
 
-def topic(qa) -> str:
-    return qa.topic
-
-
 def figures(*said: Said, qas=(ASKED, ONCE), seconds: int = 40) -> dict:
-    return score(qas, said, seconds, content_words, topic).figures()
+    return score(qas, said, seconds, content_words).figures()
 
 
 def unasked(got: dict) -> dict[str, int]:
@@ -72,6 +68,16 @@ def test_an_alert_that_was_said_excuses_nothing_more():
 def test_the_last_moment_counts(said: float, hit: float):
     exact = QA("proactive", "appear", 8.0, "Tell me when a dog appears.", (Answer(14.0, DOG),))
     assert figures(ACK, Said(said, DOG), qas=(exact,))["alert_hit_rate"] == hit
+
+
+@pytest.mark.parametrize(("said", "kind"), [(14.0, None), (13.0, "early"), (15.0, None)])
+def test_what_has_begun_to_show_may_be_said(said: float, kind: str | None):
+    fading = QA("proactive", "appear", 8.0, "Tell me when a dog appears.", (Answer(14.1, DOG, since=13.7),))
+    got = figures(ACK, Said(said, DOG), qas=(fading,))
+    assert got["alert_hit_rate"] == (kind is None)
+    assert unasked(got) == ({} if kind is None else {kind: 1})
+    assert got["alert_delays"] == ([round(max(0.0, said - 14.1), 3)] if kind is None else [])
+    assert got["counts"]["quiet_seconds"] == 40 - 1 - 4
 
 
 def test_a_right_answer_that_comes_late_is_neither_right_nor_false():
@@ -139,15 +145,15 @@ def test_an_event_for_two_requests_is_one_alert():
 
 
 def test_tallies_add_up():
-    one = score((ASKED, ONCE), (RIGHT, ACK), 40, content_words, topic)
+    one = score((ASKED, ONCE), (RIGHT, ACK), 40, content_words)
     assert (one + one).figures()["counts"]["questions"] == 2
     assert (Tally() + one).figures() == one.figures()
 
 
 def test_parts_of_a_stream_add_up_to_it():
     said = (RIGHT, ACK, Said(15.0, DOG), Said(30.0, DOG), Said(39.0, "I see a bus now."))
-    parts = score_parts((ASKED, ONCE), said, 40, content_words, topic, 4)
-    assert sum(parts, Tally()) == score((ASKED, ONCE), said, 40, content_words, topic)
+    parts = score_parts((ASKED, ONCE), said, 40, content_words, 4)
+    assert sum(parts, Tally()) == score((ASKED, ONCE), said, 40, content_words)
     assert [part.seconds for part in parts] == [10] * 4
     assert [(part.questions.total(), part.hits.total(), part.false) for part in parts] == [
         (1, 0, 0), (0, 1, 0), (0, 0, 0), (0, 0, 1)

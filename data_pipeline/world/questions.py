@@ -31,6 +31,7 @@ SETTLED = 0.5  # no question is asked so soon after an event that its answer wou
 class Answer:
     t: float
     text: str
+    since: float | None = None  # when what it reports begins to show, where that is before `t`
 
 
 @dataclass(frozen=True)
@@ -47,6 +48,10 @@ class QA:
 def third(x: float) -> str:
     """left, middle or right."""
     return "left" if x < 0.345 else "middle" if x < 0.655 else "right"
+
+
+def _since(event: Event) -> float | None:
+    return event.since if event.since < event.t else None
 
 
 class Questioner:
@@ -204,7 +209,7 @@ class Questioner:
         return [e for e in self.events if e.type == type and e.t > t]
 
     def _answers(self, t: float, type: str, match: Callable[[Event], bool], announce: str) -> list[Answer]:
-        return [Answer(e.t, say.announce(announce, e.thing)) for e in self._future(t, type) if match(e)]
+        return [Answer(e.t, say.announce(announce, e.thing), _since(e)) for e in self._future(t, type) if match(e)]
 
     def _on_appear(self, t: float, every: bool):
         future = self._future(t, "appear")
@@ -293,10 +298,10 @@ class Questioner:
         wanted = int(self.rng.integers(2, 5))
         if number(kind, t) == wanted:
             return None
-        changes = [e.t for e in self.events if e.t > t and e.type in ("appear", "leave")]
-        hits = [at for at in changes if number(kind, at + 0.01) == wanted]
+        changes = [e for e in self.events if e.t > t and e.type in ("appear", "leave")]
+        hits = [e for e in changes if number(kind, e.t + 0.01) == wanted]
         event = self.pick(say.EVENTS["count"]).format(number=NUMBERS[wanted], kinds=plural(kind))
-        return event, [Answer(at, say.announce("count", Thing(kind), wanted)) for at in hits[:1]]
+        return event, [Answer(e.t, say.announce("count", Thing(kind), wanted), _since(e)) for e in hits[:1]]
 
 
 def draw_questions(

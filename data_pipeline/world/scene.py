@@ -79,6 +79,16 @@ class Actor:
     def moving(self, t: float) -> bool:
         return any(m.start <= t < m.end for m in self.moves)
 
+    @property
+    def entering(self) -> float:
+        """When its entrance begins."""
+        return self.enter - DONE * self.transition if self.entrance != "pop" else self.enter
+
+    @property
+    def leaving(self) -> float:
+        """When its departure begins."""
+        return self.exit - DONE * self.transition if self.departure != "pop" else self.exit
+
     def shown(self, t: float) -> tuple[float, str]:
         """How far it is shown in 0..1, and by which transition."""
         rising = (t - self.enter) / self.transition + DONE if self.entrance != "pop" else float(t >= self.enter)
@@ -94,6 +104,7 @@ class Event:
     type: str  # appear, leave, recolor, move
     thing: Thing  # as it is at that moment
     actor: int
+    since: float  # when it begins to show: things fade and slide in and out
 
 
 @dataclass(frozen=True)
@@ -129,11 +140,11 @@ class Scene:
         out = []
         for a in self.actors:
             if a.enter > 0:
-                out.append(Event(a.enter, "appear", a.thing_at(a.enter), a.id))
+                out.append(Event(a.enter, "appear", a.thing_at(a.enter), a.id, a.entering))
             if a.exit < self.duration:
-                out.append(Event(a.exit, "leave", a.thing_at(a.exit), a.id))
-            out += [Event(r.t, "recolor", Thing(a.kind, r.color), a.id) for r in a.recolors]
-            out += [Event(m.start, "move", a.thing_at(m.start), a.id) for m in a.moves]
+                out.append(Event(a.exit, "leave", a.thing_at(a.exit), a.id, a.leaving))
+            out += [Event(r.t, "recolor", Thing(a.kind, r.color), a.id, r.t) for r in a.recolors]
+            out += [Event(m.start, "move", a.thing_at(m.start), a.id, m.start) for m in a.moves]
         return sorted((e for e in out if e.t < self.duration), key=lambda e: (e.t, e.actor))
 
 
