@@ -7,13 +7,13 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from aura_core.samples import ACKNOWLEDGE, mix
+from aura_core.samples import ACKNOWLEDGE, Step, mix
 from data_pipeline.world.questions import draw_questions
 from data_pipeline.world.scene import make_scene
 from train.configs import UNASKED, StreamStage
 from train.features import Film
 from train.model import new_model
-from train.samples import draw_sample, film_builder
+from train.samples import draw_sample, film_builder, unsettled, waver
 from train.slips import Slips, slip
 
 SECONDS = 40
@@ -64,3 +64,34 @@ def test_slips_are_read_and_not_learned():
         assert set(learned) <= true_words
         fewer += len(plain.spans) - len(sample.spans)
     assert fewer > 20
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000))
+def test_what_is_only_half_shown_teaches_neither_to_speak_nor_to_be_silent(seed):
+    scene = make_scene(seed, float(SECONDS), (1.5, 3.0))
+    questions = draw_questions(scene, seed, (2.0, 5.0), (0.2, 0.4, 0.4), standing=4, topics=("appear", "move"))
+    steps = mix(questions, SECONDS)
+    waiting = unsettled(questions, steps)
+    answers = {a.t: a.text for qa in questions for a in qa.answers if a.t > qa.t}
+    entering = [a for a in scene.actors if a.enter in answers]
+    half = {
+        k
+        for k in range(SECONDS)
+        for a in entering
+        if k + 1 < a.enter and a.shown(k + 1.0)[0] > 1e-6 and steps[k] == Step()
+    }
+    silent = {k for k in waiting if steps[k].reply is None}
+    spoken = set(waiting) - silent
+    assert half <= silent
+    assert all(steps[k].question is None and any(k + 1 <= t < k + 1.6 for t in answers) for k in silent)
+    late = {k for t, text in answers.items() if (k := int(t)) + 1 - t < 0.05 and steps[k].reply == text}
+    assert late <= spoken
+    assert all(any(k + 0.7 <= t < k + 1 for t in answers) for k in spoken)
+
+    said = waver(steps, waiting, np.random.default_rng(seed))
+    assert sorted(map(repr, said)) == sorted(map(repr, steps))
+    moved = {k for k in range(SECONDS) if said[k] != steps[k]}
+    assert moved <= {k + step for k in waiting for step in (0, 1)}
+    assert all(said[k].question == steps[k].question for k in moved)
+    assert all(said[k + 1].kind == "alert" or said[k].kind == "alert" for k in waiting if k in moved)

@@ -21,6 +21,9 @@ class VisionStage:
     warmup: int = 100
 
 
+_ASKS = (*ASKS, "see", "where", "where", "side")  # places are harder to learn than colors
+
+
 @dataclass(frozen=True)
 class Draw:
     """What is asked of a film, as `draw_questions` takes it; where there are several values, one is drawn a stream."""
@@ -31,14 +34,23 @@ class Draw:
     foresight: float
     busy: float  # how often a film full of events is taken: they are what alerts are learned from
     topics: tuple[str, ...] = TOPICS
-    asks: tuple[str, ...] = (*ASKS, "see", "where", "where", "side")  # places are harder to learn than colors
+    asks: tuple[str, ...] = _ASKS
+    vague: float = 0.0
 
 
 _EVENLY = ("appear",) * 4 + ("leave",) * 2 + ("recolor", "count") + ("change", "move") * 2
 _SELDOM = (*_EVENLY, "leave", "count")  # more of what is missed most often
 
 # Everything is asked about all the time: the words are learned.
-WORDS = Draw(((1.0, 1.0), (1.0, 2.0), (3.0, 6.0)), (0.3, 0.3, 0.4), (5,), foresight=0.9, busy=0.5)
+WORDS = Draw(
+    ((1.0, 1.0), (1.0, 2.0), (3.0, 6.0)),
+    (0.3, 0.3, 0.4),
+    (5,),
+    foresight=0.9,
+    busy=0.5,
+    asks=(*_ASKS, "so_far", "so_far"),
+    vague=0.2,
+)
 # One request, hardly another word, and an event every other second: what happens is to be compared with what was asked
 # for. Among many words this comparison is not found in thousands of steps; alone it takes a few hundred.
 ONE_REQUEST = Draw(((10.0, 25.0),), (0.1, 0.45, 0.45), (1,), foresight=0.6, busy=1.0, topics=_EVENLY)
@@ -57,18 +69,29 @@ RARE = Draw(((30.0, 60.0),), (0.15, 0.5, 0.35), (1, 2), foresight=0.9, busy=0.5,
 LIFE = Draw(((3.0, 8.0), (4.0, 12.0), (10.0, 30.0)), (0.55, 0.25, 0.2), (2,), foresight=0.65, busy=0.0)
 # How many so far: what was said again and again is to be counted.
 SO_FAR = Draw(
-    ((3.0, 8.0), (4.0, 12.0)),
-    (0.55, 0.05, 0.4),
+    ((1.0, 3.0), (2.0, 6.0), (4.0, 12.0)),
+    (0.7, 0.0, 0.3),
     (1, 2),
     foresight=0.95,
     busy=0.8,
     topics=("appear",),
-    asks=("so_far",) * 4 + ("count", "see", "exist"),
+    asks=("so_far",) * 6 + ("count", "see", "exist"),
+    vague=0.6,
+)
+# Requests for a number of things, and requests that are met soon though what they are about comes again.
+COUNTS = Draw(
+    ((3.0, 8.0), (4.0, 12.0)),
+    (0.25, 0.6, 0.15),
+    (1, 2),
+    foresight=0.9,
+    busy=1.0,
+    topics=("count", "count", "appear", "change"),
+    vague=0.6,
 )
 LATE, ONE_LATE = (replace(draw, topics=_SELDOM) for draw in (UNASKED, ONE_REQUEST))
 # What a batch is made of once the words and the comparison are there: in short windows and in those that are served.
-MIXED = (LATE, ONE_LATE, LATE, SO_FAR, LATE, UNASKED)
-LONG = (LATE, RARE, LIFE, SO_FAR)
+MIXED = (LATE, ONE_LATE, LATE, SO_FAR, COUNTS, UNASKED)
+LONG = (LATE, RARE, SO_FAR, LIFE, COUNTS)
 
 
 @dataclass(frozen=True)

@@ -16,12 +16,17 @@ from transformers import Qwen3VLForConditionalGeneration
 from aura_core.pixels import PixelConfig, to_patches
 from data_pipeline.world.render import Renderer
 from data_pipeline.world.scene import Scene, make_scene
+from data_pipeline.world.vocabulary import KINDS
 from train.vision import CELL, SIZES
 
 # How dense scenes are: seconds between events, and how often. The last is a scene in which next to nothing happens.
 GAPS = ((1.6, 4.0), (2.0, 8.0), (2.0, 8.0), (6.0, 20.0), (30.0, 90.0))
+LATEST_FRAME = 0.12  # seconds that the last frame of a chunk is shown before its end, at most
 BUSY_SEEDS = range(100_000, 200_000)  # scenes full of events: what alerts are learned from
 BUSY_GAP = (1.5, 3.0)
+# Some of them are of few kinds, which come again and again: a request that was met, three of them at a time, how many
+# so far.
+FEW, FEW_KINDS = 0.4, 4
 
 
 @dataclass(frozen=True)
@@ -39,8 +44,13 @@ class Film:
 
 def film_scene(seed: int, seconds: int) -> tuple[Scene, tuple[int, int]]:
     rng = np.random.default_rng([seed, 0xD0])
-    gap = BUSY_GAP if seed in BUSY_SEEDS else GAPS[int(rng.integers(len(GAPS)))]
-    return make_scene(seed, float(seconds), gap, split="trained"), SIZES[int(rng.integers(len(SIZES)))]
+    busy = seed in BUSY_SEEDS
+    gap = BUSY_GAP if busy else GAPS[int(rng.integers(len(GAPS)))]
+    size = SIZES[int(rng.integers(len(SIZES)))]
+    kinds = KINDS
+    if busy and rng.random() < FEW:
+        kinds = tuple(str(kind) for kind in rng.choice(KINDS, FEW_KINDS, replace=False))
+    return make_scene(seed, float(seconds), gap, kinds, split="trained"), size
 
 
 @torch.inference_mode()
@@ -48,7 +58,7 @@ def film(model: Qwen3VLForConditionalGeneration, pixels: PixelConfig, seed: int,
     """Render scene `seed` and run the tower over its chunks."""
     scene, (width, height) = film_scene(seed, seconds)
     renderer = Renderer(scene, width, height)
-    late = np.random.default_rng([seed, 0xE0]).uniform(0.005, 0.12)  # how long before the tick a frame was shown
+    late = np.random.default_rng([seed, 0xE0]).uniform(0.005, LATEST_FRAME)  # before the tick
     parts, grids = [], []
     for k in range(seconds):
         frames = np.stack([renderer.frame(k + 0.5 - late), renderer.frame(k + 1 - late)])

@@ -4,7 +4,8 @@ The tokens are those the model will be served (`aura_core.context`, `aura_core.p
 by the features of the film.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
@@ -15,14 +16,15 @@ import torch
 from aura_core.chunks import Chunk
 from aura_core.context import Context, Message, Turn
 from aura_core.prompt import PromptBuilder, Span
-from aura_core.samples import Step, mix
+from aura_core.samples import Step, first_second, mix
 from data_pipeline.world.questions import QA, draw_questions
 from train.configs import StreamStage
-from train.features import Film
+from train.features import LATEST_FRAME, Film
 from train.loss import Supervise, target_weights
 from train.slips import slip
 from train.vision import CELL
 
+MOVING = 0.3  # seconds after which a move, which begins softly, can be seen
 MULTIPLE = 32  # tokens: of few different lengths, since oneDNN makes a kernel for each new one
 
 
@@ -39,7 +41,7 @@ class Sample:
     film: Film
     first: int  # chunk of the film with which the window begins
     questions: Sequence[QA]  # of the whole stream
-    due: list[int]  # for each chunk of the window: 1 an alert is due, 0 none is, -1 a question was asked
+    due: list[int]  # for each chunk of the window: 1 an alert is due, 0 none is, -1 a question was asked or unsettled
 
 
 class Batch(NamedTuple):
@@ -76,13 +78,14 @@ def make_sample(
     steps: Sequence[Step],
     said: Sequence[Step],
     slipped: frozenset[int],
+    waiting: Collection[int],
     builder: PromptBuilder,
     n: int,
     n_extra: int,
 ) -> Sample:
     """The prompt after `steps` of the film with these questions; its targets are the turns in the window. After a cut
     the first of them is left out: what its chunk is to be compared with has gone. The history holds what was `said`;
-    where that is `slipped` there is no target."""
+    where that is `slipped` there is no target, nor where an alert is `waiting` that may as well be said."""
     context = replay(film, said, n, n_extra)
     messages = context.messages()
     prompt = builder.build(messages, generate=False)
@@ -91,11 +94,11 @@ def make_sample(
     shown = [video.chunk.index for video in prompt.videos]
     if shown[0] > 0:
         spans = spans[1:]
-    spans = [s for s in spans if _second(messages, s) not in slipped]
+    spans = [s for s in spans if _second(messages, s) not in slipped and _second(messages, s) not in waiting]
     features = film.features[shown[0] : shown[-1] + 1].swapaxes(1, 2)  # (chunks, cells, 2, width)
     asked = [bool(messages[s.message - 1].text) for s in spans]
     features = features.reshape(-1, *features.shape[2:])
-    due = [-1 if steps[k].question else int(steps[k].kind == "alert") for k in shown]
+    due = [-1 if steps[k].question or k in waiting else int(steps[k].kind == "alert") for k in shown]
     return Sample(prompt.ids, prompt.positions, features, spans, asked, decisions, film, shown[0], questions, due)
 
 
@@ -104,6 +107,32 @@ def _second(messages: Sequence[Message], span: Span) -> int:
     chunk = messages[span.message - 1].chunk
     assert chunk is not None
     return chunk.index
+
+
+def unsettled(questions: Sequence[QA], steps: Sequence[Step]) -> dict[int, str]:
+    """The seconds in which an alert may as well be said as left for the next, and the alert: those that end while its
+    event has begun but does not count yet, and those that end before one that counts can be seen."""
+    out = {}
+    for qa in questions:
+        for answer in (a for a in qa.answers if a.t > qa.t):
+            k = first_second(answer.t)
+            begun = k if answer.since is None else math.ceil(answer.since) - 1
+            if begun < min(k, len(steps)) and steps[begun] == Step():
+                out[begun] = answer.text
+            hidden = MOVING if qa.topic == "move" else LATEST_FRAME
+            if k < len(steps) and steps[k].reply == answer.text and k + 1 - answer.t < hidden:
+                out[k] = answer.text
+    return out
+
+
+def waver(steps: Sequence[Step], waiting: Mapping[int, str], rng: np.random.Generator) -> list[Step]:
+    """The steps with every other of the `unsettled` alerts said in the other of its two seconds."""
+    out = list(steps)
+    for k, text in waiting.items():
+        alert, pair = Step(None, text, "alert"), out[k : k + 2]
+        if rng.random() < 0.5 and pair in ([Step(), alert], [alert, Step()]):
+            out[k], out[k + 1] = out[k + 1], out[k]
+    return out
 
 
 def draw_sample(
@@ -132,12 +161,15 @@ def draw_sample(
         foresight=draw.foresight,
         topics=draw.topics,
         asks=draw.asks,
+        vague=draw.vague,
     )
     n, n_extra = stage.window
     end = int(rng.integers(min(n, length), length + 1))
     steps = mix(questions, length)[:end]
+    waiting = unsettled(questions, steps)
+    steps = waver(steps, waiting, rng)
     said, slipped = slip(steps, film.scene, stage.slips, rng) if stage.slips else (steps, frozenset[int]())
-    return make_sample(film, questions, steps, said, slipped, builder, n, n_extra)
+    return make_sample(film, questions, steps, said, slipped, waiting, builder, n, n_extra)
 
 
 def collate(samples: Sequence[Sample], supervise: Supervise, pad: int) -> Batch:

@@ -65,8 +65,9 @@ class Questioner:
         foresight: float = 0.65,
         topics: Sequence[str] = TOPICS,
         asks: Sequence[str] = ASKS,
+        vague: float = 0.0,
     ):
-        self.scene, self.rng, self.held_out, self.foresight = scene, rng, held_out, foresight
+        self.scene, self.rng, self.held_out, self.foresight, self.vague = scene, rng, held_out, foresight, vague
         self.topics, self.asks = topics, asks
         self.events = scene.events()
         self.watched: list[tuple[Thing, QA]] = []  # what is to be told every time it appears
@@ -214,7 +215,10 @@ class Questioner:
     def _on_appear(self, t: float, every: bool):
         future = self._future(t, "appear")
         if future and self.rng.random() < self.foresight:
-            thing = self.loosen(self.pick(future[:3]).thing)
+            target = self.pick(future[:3]).thing
+            thing = self.loosen(target)
+            if self.vague and self.rng.random() < self.vague:
+                thing = self.pick((Thing(target.kind), Thing(target.kind), Thing(None, target.color)))
             if self.rng.random() < (0.15 if every else 0.05):
                 thing = Thing()
         else:
@@ -314,14 +318,16 @@ def draw_questions(
     foresight: float = 0.65,
     topics: Sequence[str] = TOPICS,
     asks: Sequence[str] = ASKS,
+    vague: float = 0.0,
 ) -> list[QA]:
     """Questions in the order they are asked, at whole seconds, `gap` seconds apart.
 
     `types` are the shares of real-time, proactive and multi-response; at most `standing` requests wait at a time;
     `foresight` is the share of requests for things to appear that are about something that will; `topics` are what
-    requests are about, `asks` what real-time questions are."""
+    requests are about, `asks` what real-time questions are; `vague` of the requests for what will appear leave out its
+    color, its kind or both, so that more than one thing will fit."""
     rng = np.random.default_rng([scene.seed, seed, 0xC0])
-    questioner = Questioner(scene, rng, held_out, foresight, topics, asks)
+    questioner = Questioner(scene, rng, held_out, foresight, topics, asks, vague)
     out: list[QA] = []
     t = float(rng.integers(1, 5))
     while t < scene.duration - 1:
