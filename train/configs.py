@@ -124,8 +124,8 @@ class NanoConfig:
         StreamStage(steps=1500, batch=8, window=(6, 6), draws=(WORDS,)),
         StreamStage(steps=600, batch=16, window=(5, 5), draws=(ONE_REQUEST,), lr=2e-3),
         StreamStage(steps=1300, batch=6, window=(14, 8), draws=MIXED, lr=1.5e-3, slips=Slips()),
-        StreamStage(steps=1500, batch=6, window=(14, 8), draws=MIXED, lr=1.5e-3, slips=Slips()),
-        StreamStage(steps=1200, batch=4, window=(30, 15), draws=LONG, slips=Slips()),
+        StreamStage(steps=1300, batch=6, window=(14, 8), draws=MIXED, lr=1.5e-3, slips=Slips()),
+        StreamStage(steps=900, batch=4, window=(30, 15), draws=LONG, slips=Slips()),
     )
     lr: float = 2e-3
     warmup: int = 100
