@@ -14,11 +14,12 @@ Figures = Mapping[str, Any]
 
 _DEFINITIONS = """\
 An alert hits when it names exactly the due things within 3 s of their event, or while that is beginning to show; its
-delay counts from the event. What is said unasked and is no hit is repeated (said already in the last 20 s), early (due in the next 5 s), wrong (something
-else was due) or false. Silence is counted over the seconds in which nothing was asked or due. A question is right when
-its own turn names exactly the true things. *Present* are requests for what was already there, due at once and without
-a delay. The probes of memory, the streams of how many so far and the one of drift are counted in their own tables only;
-who announces all that appears seems to remember, so false alerts stand beside the requests remembered."""
+delay counts from the event. What is said unasked and is no hit is repeated (said already in the last 20 s), early (due
+in the next 5 s), wrong (something else was due) or false. Silence is counted over the seconds in which nothing was
+asked or due. A question is right when its own turn names exactly the true things. *Present* are requests for what was
+already there, due at once and without a delay. The probes of memory, the streams of how many so far and the one of
+drift are counted in their own tables only; who announces all that appears seems to remember, so false alerts stand
+beside the requests remembered."""
 
 
 def players(result: Figures) -> dict[str, Figures]:
