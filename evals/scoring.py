@@ -10,12 +10,13 @@ answer came in it.
 import math
 import re
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, fields
 from typing import Any
 
 from aura_core.chunks import TOLERANCE
 from aura_core.requests import is_acknowledgement
+from data_pipeline.world.language import content_words
 from data_pipeline.world.questions import QA
 
 LATEST = 3.0
@@ -24,8 +25,6 @@ REPEAT = 20.0  # and one said at most so long after it was said already is a rep
 
 #: The kind of an alert for what was already there when it was asked for; it has no delay.
 PRESENT = "present"
-
-Words = Callable[[str], frozenset[str]]
 
 
 @dataclass(frozen=True)
@@ -99,14 +98,14 @@ def quantile(values: Sequence[float], q: float) -> float | None:
     return values[max(0, math.ceil(q * len(values) - TOLERANCE) - 1)] if values else None
 
 
-def score(qas: Iterable[QA], said: Iterable[Said], seconds: int, words: Words) -> Tally:
-    """Score one stream. `words` takes the content words of a text."""
-    return score_parts(qas, said, seconds, words, 1)[0]
+def score(qas: Iterable[QA], said: Iterable[Said], seconds: int) -> Tally:
+    """Score one stream."""
+    return score_parts(qas, said, seconds, 1)[0]
 
 
-def score_parts(qas: Iterable[QA], said: Iterable[Said], seconds: int, words: Words, parts: int) -> list[Tally]:
+def score_parts(qas: Iterable[QA], said: Iterable[Said], seconds: int, parts: int) -> list[Tally]:
     """Score one stream, counted apart in so many parts of the same length: they show whether it wears off."""
-    scoring = _Scoring(list(qas), words, seconds, parts)
+    scoring = _Scoring(list(qas), seconds, parts)
     replies = sorted(said, key=lambda s: s.t)
     for reply in replies:
         scoring.hear(reply)
@@ -132,8 +131,8 @@ class _Due:
 class _Scoring:
     """One stream while its replies are heard in order."""
 
-    def __init__(self, qas: list[QA], words: Words, seconds: int, parts: int) -> None:
-        self.qas, self.words, self.seconds = qas, words, seconds
+    def __init__(self, qas: list[QA], seconds: int, parts: int) -> None:
+        self.qas, self.seconds = qas, seconds
         self.tallies = [Tally() for _ in range(parts)]
         self.asked = {qa.t: qa for qa in qas}
         self.answered: dict[float, float] = {}  # when a question was asked: when it was answered rightly
@@ -153,7 +152,7 @@ class _Scoring:
             due = _Due(
                 max(answer.t, qa.t),
                 max(answer.t if answer.since is None else answer.since, qa.t),
-                self.words(answer.text),
+                content_words(answer.text),
                 PRESENT if at_once else qa.topic,
                 at_once or answer.t <= self.seconds - LATEST,
             )
@@ -168,22 +167,22 @@ class _Scoring:
         if qa is None:
             self._unasked(reply)
         elif qa.type == "realtime":
-            truth = self.words(qa.answers[0].text)
+            truth = content_words(qa.answers[0].text)
             # The answer may be what an alert would say too, so it comes first.
-            if self.words(reply.text) == truth or self.words(self._announce(reply)[0]) == truth:
+            if content_words(reply.text) == truth or content_words(self._announce(reply)[0]) == truth:
                 self.answered[qa.t] = reply.t
         else:
             rest, _ = self._announce(reply)
-            if _waits(qa) and (is_acknowledgement(rest) or (rest and not self.words(rest))):
+            if _waits(qa) and (is_acknowledgement(rest) or (rest and not content_words(rest))):
                 self.at(qa.t).acknowledged += 1
 
     def _announce(self, reply: Said) -> tuple[str, bool]:
         """Take the alerts that are due out of a reply, which may be one or hold several: what is left, and whether
         there were any."""
-        if self._hit(reply.t, self.words(reply.text)):
+        if self._hit(reply.t, content_words(reply.text)):
             return "", True
         sentences = re.split(r"(?<=[.!?])\s+", reply.text.strip())
-        left = [sentence for sentence in sentences if not self._hit(reply.t, self.words(sentence))]
+        left = [sentence for sentence in sentences if not self._hit(reply.t, content_words(sentence))]
         return " ".join(left), len(left) < len(sentences)
 
     def _hit(self, t: float, spoken: frozenset[str]) -> bool:
@@ -194,7 +193,7 @@ class _Scoring:
 
     def _unasked(self, reply: Said) -> None:
         rest, announced = self._announce(reply)
-        spoken, t, tally = self.words(rest), reply.t, self.at(reply.t)
+        spoken, t, tally = content_words(rest), reply.t, self.at(reply.t)
         if announced and not spoken:
             return  # alerts, and at most an interjection
         same = [d for d in self.due if d.words == spoken]
@@ -214,7 +213,7 @@ class _Scoring:
         """A question of the last seconds that these words would have answered."""
         for qa in self.qas:
             recent = qa.type == "realtime" and qa.t < t <= qa.t + LATEST and qa.t not in self.answered
-            if recent and self.words(qa.answers[0].text) == spoken:
+            if recent and content_words(qa.answers[0].text) == spoken:
                 return qa
         return None
 

@@ -16,7 +16,6 @@ import numpy as np
 from aura_core.engines.base import Engine, EngineError
 from aura_core.events import Error, Event, Question, Reply
 from aura_core.session import Session, SessionConfig
-from data_pipeline.world.language import content_words
 from evals.baselines import MODEL, Player, open_player
 from evals.scoring import Said, Tally, score_parts
 from evals.streams import DENSITIES, Draw, Film, Plan, Stream
@@ -66,7 +65,7 @@ async def play_draw(draw: Draw, name: str, engine: Engine | None, config: Sessio
         raise EngineError(errors[0])
     parts = max(_QUARTERS, round(draw.length / 3600)) if draw.part == "drift" else 1
     said = [Said(event.t, event.text) for event in events if isinstance(event, Reply)]
-    tallies = score_parts(stream.questions, said, stream.seconds, content_words, parts)
+    tallies = score_parts(stream.questions, said, stream.seconds, parts)
     return Played(draw, tallies, events, player.calls)
 
 

@@ -5,7 +5,6 @@ import math
 import pytest
 
 from aura_core.samples import mix
-from data_pipeline.world.language import content_words
 from data_pipeline.world.questions import QA, Answer
 from evals.scoring import Said, Tally, quantile, score, score_parts
 from evals.streams import make_stream
@@ -18,7 +17,7 @@ DOG = "I see a dog now."
 
 
 def figures(*said: Said, qas=(ASKED, ONCE), seconds: int = 40) -> dict:
-    return score(qas, said, seconds, content_words).figures()
+    return score(qas, said, seconds).figures()
 
 
 def unasked(got: dict) -> dict[str, int]:
@@ -145,15 +144,15 @@ def test_an_event_for_two_requests_is_one_alert():
 
 
 def test_tallies_add_up():
-    one = score((ASKED, ONCE), (RIGHT, ACK), 40, content_words)
+    one = score((ASKED, ONCE), (RIGHT, ACK), 40)
     assert (one + one).figures()["counts"]["questions"] == 2
     assert (Tally() + one).figures() == one.figures()
 
 
 def test_parts_of_a_stream_add_up_to_it():
     said = (RIGHT, ACK, Said(15.0, DOG), Said(30.0, DOG), Said(39.0, "I see a bus now."))
-    parts = score_parts((ASKED, ONCE), said, 40, content_words, 4)
-    assert sum(parts, Tally()) == score((ASKED, ONCE), said, 40, content_words)
+    parts = score_parts((ASKED, ONCE), said, 40, 4)
+    assert sum(parts, Tally()) == score((ASKED, ONCE), said, 40)
     assert [part.seconds for part in parts] == [10] * 4
     assert [(part.questions.total(), part.hits.total(), part.false) for part in parts] == [
         (1, 0, 0), (0, 1, 0), (0, 0, 0), (0, 0, 1)

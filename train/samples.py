@@ -94,7 +94,8 @@ def make_sample(
     shown = [video.chunk.index for video in prompt.videos]
     if shown[0] > 0:
         spans = spans[1:]
-    spans = [s for s in spans if _second(messages, s) not in slipped and _second(messages, s) not in waiting]
+    untaught = {*slipped, *waiting}
+    spans = [s for s in spans if _second(messages, s) not in untaught]
     features = film.features[shown[0] : shown[-1] + 1].swapaxes(1, 2)  # (chunks, cells, 2, width)
     asked = [bool(messages[s.message - 1].text) for s in spans]
     features = features.reshape(-1, *features.shape[2:])
