@@ -39,10 +39,12 @@ def test_blocks_equal_the_fused_kernel_and_so_do_the_gradients(length, batch, sh
 
 @settings(max_examples=40, deadline=None)
 @given(lengths=st.lists(st.integers(1, 40), min_size=1, max_size=4), seed=st.integers(0, 999))
-def test_packed_samples_see_only_themselves(lengths, seed):
+def test_packed_samples_see_only_themselves_in_blocks_and_side_by_side(lengths, seed):
     torch.manual_seed(seed)
     size = sum(lengths)
-    query, key, value = (torch.randn(1, heads, size, 8, dtype=torch.float64) for heads in (2, 1, 1))
+    query, key, value = inputs = [
+        torch.randn(1, heads, size, 8, dtype=torch.float64, requires_grad=True) for heads in (2, 1, 1)
+    ]
     starts = [0, *accumulate(lengths)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(attention, "BLOCK", 16)
@@ -52,6 +54,11 @@ def test_packed_samples_see_only_themselves(lengths, seed):
             for a, b in pairwise(starts)
         ]
     torch.testing.assert_close(got, torch.cat(alone, 1))
+    laid = attention.side_by_side(query, key, value, tuple(starts))
+    torch.testing.assert_close(laid, got)
+    grad = torch.randn_like(got)
+    for a, b in zip(torch.autograd.grad(laid, inputs, grad), torch.autograd.grad(got, inputs, grad), strict=True):
+        torch.testing.assert_close(a, b)
 
 
 def test_the_model_takes_it_by_name():

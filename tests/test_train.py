@@ -17,23 +17,29 @@ from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 
 from aura_core.engines.base import EngineError
 from aura_core.pixels import PixelConfig
-from data_pipeline.world.scene import make_scene, tinted
+from data_pipeline.world.scene import make_scene, painted
 from tests.command_line import ROOT
 from train import ablation, language
 from train.attention import BLOCKS
-from train.configs import SMOKE, WORDS
-from train.features import film
+from train.configs import SMOKE, WORDS, VisionStage
+from train.draws import Draws
+from train.features import films
 from train.language import target_logits
 from train.model import build, new_model
 from train.nano import begin, train
 from train.samples import collate, draw_sample, film_builder
-from train.vision import HEADS, WEIGHTS, cell_labels, probe_loss
+from train.tower import prepare, see
+from train.vision import HEADS, WEIGHTS, Scenes, cell_labels, probe_loss
 
 
 @pytest.fixture(scope="module")
 def trained(tmp_path_factory):
     out = tmp_path_factory.mktemp("smoke")
     return train(SMOKE, out)
+
+
+def one_film(model, folder, seed, seconds):
+    return films(model, PixelConfig.from_checkpoint(folder), range(seed, seed + 1), seconds, folder / "films")[0]
 
 
 def test_the_checkpoint_is_a_qwen3_vl_of_at_most_ten_megabytes(trained):
@@ -95,7 +101,7 @@ def test_packing_does_not_change_what_is_predicted(tmp_path):
     model, tokenizer = new_model(3)
     model.model.language_model.set_attn_implementation(BLOCKS)
     build(tmp_path)
-    scene = film(model, PixelConfig.from_checkpoint(tmp_path), 5, 12)
+    scene = one_film(model, tmp_path, 5, 12)
     builder = film_builder(tokenizer)
     stage = SMOKE.streams[0]
     samples = [draw_sample([scene], stage, builder, (1, i)) for i in range(6)]
@@ -111,10 +117,53 @@ def test_packing_does_not_change_what_is_predicted(tmp_path):
 def test_samples_are_not_packed_under_an_attention_that_would_let_them_see_each_other(tmp_path):
     model, tokenizer = new_model(3)
     build(tmp_path)
-    scene = film(model, PixelConfig.from_checkpoint(tmp_path), 5, 12)
+    scene = one_film(model, tmp_path, 5, 12)
     sample = draw_sample([scene], SMOKE.streams[0], film_builder(tokenizer), (1, 1))
     with pytest.raises(ValueError, match="attention"):
         target_logits(model, collate([sample, sample], "all", tokenizer.pad_token_id))
+
+
+def test_the_tower_sees_chunks_together_as_transformers_does_one_by_one():
+    model, _ = new_model(5)
+    visual = model.model.visual
+    batch = VisionStage(steps=1, batch=6, chunks_per_scene=2, painted=0.5)
+    patches, grids, _ = Scenes(batch, PixelConfig(min_pixels=24_000, max_pixels=33_280), 7)[0]
+    weights = torch.randn(2, 1, 192)
+
+    def gradients(merged, deepstack):
+        visual.zero_grad()
+        (merged * weights[0] + deepstack * weights[1]).sum().backward()
+        return {name: p.grad.clone() for name, p in visual.named_parameters()}
+
+    whole = visual(patches, grid_thw=grids, return_dict=True)
+    wanted = gradients(whole.pooler_output, whole.deepstack_features[0])
+    prepare(visual)
+    merged, deepstack = see(visual, patches, grids)
+    torch.testing.assert_close(merged, whole.pooler_output)
+    torch.testing.assert_close(deepstack, whole.deepstack_features[0])
+    torch.testing.assert_close(gradients(merged, deepstack), wanted, rtol=1e-3, atol=1e-3)
+    with pytest.raises(ValueError, match="one size"):
+        see(visual, patches, torch.tensor([[1, 6, 8], [1, 6, 10]]))
+
+
+def test_films_and_draws_are_the_same_whoever_makes_them(tmp_path):
+    model, tokenizer = new_model(6)
+    build(tmp_path)
+    pixels = PixelConfig.from_checkpoint(tmp_path)
+    config = dataclasses.replace(SMOKE, streams=(dataclasses.replace(SMOKE.streams[0], steps=5),))
+    alone, helped = (films(model, pixels, range(3, 6), 8, tmp_path / str(n), n) for n in (0, 2))
+    again = films(model, pixels, range(3, 6), 8, tmp_path / "2", 2)
+    for a, b, c in zip(alone, helped, again, strict=True):
+        assert a.scene == b.scene == c.scene
+        assert np.array_equal(a.features, b.features)
+        assert np.array_equal(a.features, c.features)
+    alone, helped = (Draws(alone, alone[:1], tokenizer, dataclasses.replace(config, loaders=n), rank=0) for n in (0, 2))
+    ours, theirs = list(alone.stream(0))[2:], list(helped.stream(2))
+    assert len(ours) == len(theirs) == 3
+    for a, b in zip(ours, theirs, strict=True):
+        assert a.batch.starts == b.batch.starts
+        for x, y in zip((*a.batch, *a.labels), (*b.batch, *b.labels), strict=True):
+            assert not isinstance(x, torch.Tensor) or torch.equal(x, y)
 
 
 def test_features_give_the_same_logits_as_the_whole_model(tmp_path):
@@ -127,7 +176,7 @@ def test_features_give_the_same_logits_as_the_whole_model(tmp_path):
     model.model.language_model.set_attn_implementation(BLOCKS)
     build(tmp_path)
     pixels = PixelConfig.from_checkpoint(tmp_path)
-    made = film(model, pixels, 9, 12)
+    made = one_film(model, tmp_path, 9, 12)
     builder = film_builder(tokenizer)
     sample = draw_sample([made], SMOKE.streams[0], builder, (2, 7))
     chunks = int((sample.ids == model.config.video_token_id).sum()) // made.features.shape[2]
@@ -163,8 +212,8 @@ def test_features_give_the_same_logits_as_the_whole_model(tmp_path):
 
 def test_a_color_without_a_name_is_not_taught():
     scene = make_scene(3, 12.0, (1.0, 2.0), crowd=4, split="trained")
-    painted = tinted(scene, np.random.default_rng(0))
-    named, unnamed = cell_labels(scene, 4.0, 128, 96), cell_labels(painted, 4.0, 128, 96)
+    shown = painted(scene, np.random.default_rng(0))
+    named, unnamed = cell_labels(scene, 4.0, 128, 96), cell_labels(shown, 4.0, 128, 96)
     assert (named[1] > 0).any()
     assert np.array_equal(unnamed[1], np.where(named[1] > 0, -1, named[1]))
     assert np.array_equal(unnamed[[0, 2, 4]], named[[0, 2, 4]])
@@ -246,6 +295,21 @@ def test_a_checkpoint_that_training_cannot_go_on_from(trained, tmp_path, spoil, 
     with pytest.raises(EngineError, match=says) as error:
         begin(dataclasses.replace(SMOKE, model=str(folder)))
     assert "\n" not in str(error.value)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="it is about a machine without a GPU")
+def test_the_recipe_for_a_gpu_says_that_there_is_none(tmp_path):
+    command = [sys.executable, "-m", "train", "--config", "nano_further_gpu", "--out", str(tmp_path / "run")]
+    ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert ended.returncode == 1
+    assert ended.stderr == "error: this recipe is for a GPU and torch finds none; nano_further is the one for a CPU\n"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
+def test_it_trains_on_a_gpu(tmp_path):
+    config = dataclasses.replace(SMOKE, device="cuda", processes=1, loaders=2)
+    weights = load_file(train(config, tmp_path) / "model.safetensors")
+    assert all(torch.isfinite(w).all() for w in weights.values())
 
 
 def test_a_stage_with_a_rate_of_its_own_begins_a_new_cycle():

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from data_pipeline.world.language import ASK, EVENTS, HELD_OUT, WHEN, WHENEVER, content_words, corpus
 from data_pipeline.world.questions import ASKS, draw_questions
 from data_pipeline.world.render import Renderer
-from data_pipeline.world.scene import BACKGROUNDS, MAX_ACTORS, Actor, Look, Recolor, Scene, make_scene, tinted
+from data_pipeline.world.scene import BACKGROUNDS, MAX_ACTORS, Actor, Look, Recolor, Scene, make_scene, painted
 from data_pipeline.world.video import write_scene
 from data_pipeline.world.vocabulary import COLORS, HELD_OUT_COLORS, SHAPES
 
@@ -150,20 +150,26 @@ def test_what_is_kept_for_tests_is_never_trained_on(seed):
 
 @given(seeds)
 @settings(max_examples=30)
-def test_tinted_shapes_are_painted_so_and_never_as_what_is_kept_for_tests(seed):
+def test_painted_shapes_are_of_two_colors_at_most_and_never_as_what_is_kept_for_tests(seed):
     scene = make_scene(seed, 12.0, (1.0, 3.0), look=Look(base=(128.0, 128.0, 128.0)), crowd=4, split="trained")
-    painted = tinted(scene, np.random.default_rng(seed))
-    assert [(a.kind, a.enter, a.exit, a.moves) for a in painted.actors] == [
+    shown = painted(scene, np.random.default_rng(seed))
+    assert [(a.kind, a.enter, a.exit, a.moves) for a in shown.actors] == [
         (a.kind, a.enter, a.exit, a.moves) for a in scene.actors
     ]
-    assert [a.tint is not None for a in painted.actors] == [a.kind in SHAPES for a in scene.actors]
-    picture = Renderer(painted, 320, 240).frame(0.5)
-    for actor in painted.there(0.5):
-        if actor.tint is None or actor.moving(0.5):
+    assert [a.paint is not None for a in shown.actors] == [a.kind in SHAPES for a in scene.actors]
+    picture = Renderer(shown, 320, 240).frame(0.5)
+    named = np.array(list(COLORS.values()))
+    for actor in shown.there(0.5):
+        if actor.paint is None or actor.moving(0.5):
             continue
-        assert np.linalg.norm(np.subtract(actor.tint, COLORS[HELD_OUT_COLORS[actor.kind]])) > 100
+        colors = np.array([actor.paint.first, actor.paint.second])
+        kept = list(COLORS).index(HELD_OUT_COLORS[actor.kind])
+        far = np.linalg.norm(colors[:, None] - named, axis=2)
+        assert (far[:, kept] > 70).all()
+        assert (far.argmin(1) != kept).all()
         y, x = int(actor.y * 240), int(actor.x * 320)
-        assert np.abs(picture[y - 1 : y + 2, x - 1 : x + 2].mean((0, 1)) - actor.tint).max() < 16
+        inside = picture[y - 5 : y + 6, x - 5 : x + 6].astype(float)  # all of it within every shape
+        assert np.abs(inside[:, :, None] - colors).max(-1).min(-1).max() < 16
 
 
 def test_the_held_out_world_shows_what_is_kept_for_it():

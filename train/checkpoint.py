@@ -24,7 +24,7 @@ def load_state(path: Path, parts: dict) -> int:
     """Restore every part; returns the step to go on with, 0 where nothing was saved."""
     if not path.exists():
         return 0
-    saved = torch.load(path, weights_only=True)
+    saved = torch.load(path, map_location="cpu", weights_only=True)
     for name, part in parts.items():
         part.load_state_dict(saved[name])
     return int(saved["step"])

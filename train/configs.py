@@ -14,9 +14,10 @@ _SHIPPED = str(Path(__file__).resolve().parent.parent / "assets" / "aura-nano")
 @dataclass(frozen=True)
 class VisionStage:
     steps: int = 4800
+    cycles: int = 1  # rises and falls of the learning rate
     batch: int = 64  # chunks
     chunks_per_scene: int = 4
-    tinted: float = 0.0  # share of the scenes whose shapes are in colors of any kind
+    painted: float = 0.0  # share of the scenes whose shapes are in one or two colors of any kind
     lr: float = 2e-3
     warmup: int = 100
 
@@ -111,7 +112,8 @@ class StreamStage:
 
 @dataclass(frozen=True)
 class NanoConfig:
-    """`aura-nano`: everything from the synthetic world, two processes of one thread each."""
+    """`aura-nano`: everything from the synthetic world; on a CPU two processes of one thread each, on a GPU one, for
+    which others draw and render."""
 
     seed: int = 1
     model: str | None = None  # nano checkpoint to go on from; None: random weights
@@ -132,21 +134,36 @@ class NanoConfig:
     supervise: Supervise = "all"  # the world's truth holds for every answer in the window
     change_weight: float = 0.3  # of the auxiliary tasks (train/events.py): what happened
     wanted_weight: float = 0.5  # and whether anybody asked for it
+    device: str = "cpu"  # or cuda: then one process
     processes: int = 2
+    loaders: int = 0  # processes of each that draw and render ahead of training; 0: it does that itself
     test_scenes: int = 24  # for the running figures and, another draw, for the silence bias
 
 
 # In half of the scenes shapes are told by their shape alone.
-NANO = NanoConfig(vision=VisionStage(tinted=0.5))
+NANO = NanoConfig(vision=VisionStage(painted=0.5))
 FURTHER = replace(  # from a trained checkpoint, on scenes that it has not seen: one more cycle of everything
     NANO,
     seed=3,
     model=_SHIPPED,
-    vision=VisionStage(steps=2400, tinted=0.5, lr=1e-3, warmup=200),
+    vision=VisionStage(steps=12_000, cycles=2, painted=0.5, lr=1.5e-3, warmup=200),
     first_scene=40_000,
     streams=(
         StreamStage(steps=2000, batch=6, window=(14, 8), draws=MIXED, lr=1.5e-3, slips=Slips()),
         StreamStage(steps=1500, batch=4, window=(30, 15), draws=LONG, slips=Slips()),
+    ),
+)
+FURTHER_GPU = replace(  # the same in ten minutes of one GPU and 16 cores, with sixteen times as many streams
+    FURTHER,
+    device="cuda",
+    processes=1,
+    loaders=14,
+    scenes=2500,
+    busy_scenes=3500,
+    scene_seconds=120,  # longer histories
+    streams=(
+        StreamStage(steps=4000, batch=96, window=(14, 8), draws=MIXED, lr=2.5e-3, slips=Slips()),
+        StreamStage(steps=2000, batch=64, window=(30, 15), draws=LONG, slips=Slips()),
     ),
 )
 ABLATION = replace(  # from a trained model, as the paper's begins with one; minutes, twelve times
@@ -225,6 +242,7 @@ AURA_TINY = AuraConfig(  # the same trainer on a laptop
 CONFIGS: dict[str, NanoConfig | AuraConfig] = {
     "nano": NANO,
     "nano_further": FURTHER,
+    "nano_further_gpu": FURTHER_GPU,
     "smoke": SMOKE,
     "aura_8b": AURA_8B,
     "aura_tiny": AURA_TINY,

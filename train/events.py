@@ -22,6 +22,7 @@ from data_pipeline.world.language import content_words
 from data_pipeline.world.questions import QA
 from data_pipeline.world.scene import Scene
 from data_pipeline.world.vocabulary import COLORS, KINDS
+from train.samples import Sample
 from train.vision import CHANGES, cell_labels
 
 HEADS = (len(CHANGES), len(KINDS) + 1, len(COLORS) + 1)  # what happened, to what, of which color
@@ -95,6 +96,47 @@ def wanted(questions: Sequence[QA], seen: Changes, first: int) -> Wanted:
     return Wanted(cells, standing)
 
 
+class EventLabels(NamedTuple):
+    """Labels of a batch of D chunks with C cells in all, in the order in which its samples are packed."""
+
+    places: torch.Tensor  # (D,) in the packed row, of the token before each decision
+    use: torch.Tensor  # (D,) is a chunk before it in the window? The first has nothing to be compared with
+    due: torch.Tensor  # (D,) 1: an alert is to be said, 0: none is, -1: a question was asked
+    seconds: torch.Tensor  # (D, 3) what happened, as `Changes` has it
+    standing: torch.Tensor  # (D,)
+    cells: torch.Tensor  # (C, 3)
+    chunk: torch.Tensor  # (C,) which chunk it is of
+    awaited: torch.Tensor  # (C, 4)
+
+
+class EventLosses(NamedTuple):
+    """The losses of what happened, of what is awaited of what is seen and of what is due; the share of events that are
+    recognized at their decision, and of those rightly called due or not."""
+
+    noticed: torch.Tensor
+    awaited: torch.Tensor
+    due: torch.Tensor
+    recognized: torch.Tensor
+    called: torch.Tensor
+
+
+def event_labels(samples: Sequence[Sample], starts: Sequence[int]) -> EventLabels:
+    """The labels of samples that are packed from `starts` on."""
+    seen = [changes(s.film.scene, s.film.size, s.first, s.first + len(s.decisions) - 1) for s in samples]
+    requests = [wanted(s.questions, c, s.first) for s, c in zip(samples, seen, strict=True)]
+    per_chunk = torch.cat([torch.full((len(c.cells),), c.cells.shape[1]) for c in seen])
+    return EventLabels(
+        torch.tensor([start + place for start, s in zip(starts, samples, strict=False) for place in s.decisions]),
+        torch.tensor([k > 0 for s in samples for k in range(len(s.decisions))]),
+        torch.tensor([due for s in samples for due in s.due]),
+        torch.from_numpy(np.concatenate([c.seconds for c in seen])),
+        torch.from_numpy(np.concatenate([w.standing for w in requests])),
+        torch.from_numpy(np.concatenate([c.cells.reshape(-1, 3) for c in seen])),
+        torch.arange(len(per_chunk)).repeat_interleave(per_chunk),
+        torch.from_numpy(np.concatenate([w.cells.reshape(-1, 4) for w in requests])),
+    )
+
+
 def balanced(logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     """Binary cross-entropy in which yes and no count the same."""
     if not len(labels):
@@ -122,39 +164,21 @@ class ChangeProbes(torch.nn.Module):
         if torch.is_grad_enabled():
             self.seen[layer] = layer_norm(output[0].float(), output.shape[-1:])  # all samples are packed into one
 
-    def loss(
-        self,
-        video: torch.Tensor,
-        places: torch.Tensor,
-        labels: Sequence[Changes],
-        requests: Sequence[Wanted],
-        due: torch.Tensor,
-        use: torch.Tensor,
-    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, float, float]:
-        """The losses of what happened, of what is awaited of what is seen and of what is due, on the layers kept of
-        the last forward pass; the share of events recognized at their decision, and of those rightly called due or not.
+    def loss(self, video: torch.Tensor, labels: EventLabels) -> EventLosses:
+        """Of the layers kept of the last forward pass; `video` (T,) is the mask of its video tokens."""
+        use, happened = labels.use, labels.seconds[:, 0] > 0
+        shown = use[labels.chunk]
+        cells, _ = self._probe(0, self.seen[CELL_LAYER][video][shown], labels.cells[shown])
+        seconds, recognized = self._probe(1, self.seen[DECISION_LAYER][labels.places][use], labels.seconds[use])
+        standing = labels.standing & use
+        asked = standing[labels.chunk] & (labels.cells[:, 1] > 0)
+        awaited = balanced(self.wanted(self.seen[WANTED_LAYER][video][asked]), labels.awaited[asked])
+        judged = standing & (labels.due >= 0) & (happened | (labels.due > 0))
+        due, logits = labels.due[judged] > 0, self.due(self.seen[DUE_LAYER][labels.places][judged])[:, 0]
+        called = ((logits > 0) == due).float().mean()
+        return EventLosses(cells + seconds, awaited, balanced(logits, due), recognized, called)
 
-        video: (T,) mask of the video tokens; places: of the tokens before each decision; for each chunk of all samples
-        `due`, whether an alert is to be said (1) or not (0) or a question was asked (-1), and `use`, whether a chunk
-        before it is in the window (the first has nothing to be compared with)."""
-        cells = torch.from_numpy(np.concatenate([c.cells.reshape(-1, 3) for c in labels]))
-        per_chunk = torch.cat([torch.full((len(c.cells),), c.cells.shape[1]) for c in labels])
-        cell_use = use.repeat_interleave(per_chunk)
-        cell_loss, _ = self._probe(0, self.seen[CELL_LAYER][video][cell_use], cells[cell_use])
-        seconds = torch.from_numpy(np.concatenate([c.seconds for c in labels]))[use]
-        loss, right = self._probe(1, self.seen[DECISION_LAYER][places][use], seconds)
-
-        standing = torch.from_numpy(np.concatenate([w.standing for w in requests])) & use
-        awaited = torch.from_numpy(np.concatenate([w.cells.reshape(-1, 4) for w in requests]))
-        shown = standing.repeat_interleave(per_chunk) & (cells[:, 1] > 0)
-        wanted_loss = balanced(self.wanted(self.seen[WANTED_LAYER][video][shown]), awaited[shown])
-        happened = torch.from_numpy(np.concatenate([c.seconds[:, 0] for c in labels])) > 0
-        judged = standing & (due >= 0) & (happened | (due > 0))
-        logits = self.due(self.seen[DUE_LAYER][places][judged])[:, 0]
-        sure = ((logits > 0) == (due[judged] > 0)).float().mean() if judged.any() else torch.zeros(())
-        return cell_loss + loss, wanted_loss, balanced(logits, due[judged]), right, float(sure)
-
-    def _probe(self, which: int, hidden: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, float]:
+    def _probe(self, which: int, hidden: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         kind, *rest = self.probes[which](hidden).split(list(HEADS), 1)
         # Most cells and seconds hold no change: those that do count as much as all others together.
         happened = labels[:, 0] > 0
@@ -164,5 +188,4 @@ class ChangeProbes(torch.nn.Module):
         for i, logits in enumerate(rest, 1):
             if happened.any():
                 loss = loss + 0.5 * cross_entropy(logits[happened], labels[happened, i])
-        right = (kind.argmax(1) == labels[:, 0])[happened].float().mean() if happened.any() else torch.zeros(())
-        return loss, float(right)
+        return loss, (kind.argmax(1) == labels[:, 0])[happened].float().mean()

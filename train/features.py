@@ -5,11 +5,14 @@ scene forever. Written scene by scene and resumable; half precision, about 9 KB 
 """
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from transformers import Qwen3VLForConditionalGeneration
 
@@ -17,6 +20,7 @@ from aura_core.pixels import PixelConfig, to_patches
 from data_pipeline.world.render import Renderer
 from data_pipeline.world.scene import Scene, make_scene
 from data_pipeline.world.vocabulary import KINDS
+from train.tower import prepare, see
 from train.vision import CELL, SIZES
 
 # How dense scenes are: seconds between events, and how often. The last is a scene in which next to nothing happens.
@@ -53,39 +57,78 @@ def film_scene(seed: int, seconds: int) -> tuple[Scene, tuple[int, int]]:
     return make_scene(seed, float(seconds), gap, kinds, split="trained"), size
 
 
+class Shot(NamedTuple):
+    """A scene rendered and not yet seen: patches as bytes (P, values), a quarter of the memory on their way to another
+    process, and their grids (chunks, 3); None for one whose film is there already."""
+
+    scene: Scene
+    size: tuple[int, int]
+    patches: torch.Tensor | None
+    grids: torch.Tensor | None
+
+
+class Shots(Dataset):
+    """What is to be filmed; index: the place among `seeds`."""
+
+    def __init__(self, seeds: Sequence[int], seconds: int, pixels: PixelConfig, folder: Path):
+        self.seeds, self.seconds, self.pixels, self.folder = seeds, seconds, pixels, folder
+
+    def __len__(self) -> int:
+        return len(self.seeds)
+
+    def __getitem__(self, index: int) -> Shot:
+        torch.set_num_threads(1)
+        seed = self.seeds[index]
+        scene, (width, height) = film_scene(seed, self.seconds)
+        if kept(self.folder, seed).exists():
+            return Shot(scene, (width, height), None, None)
+        renderer = Renderer(scene, width, height)
+        late = np.random.default_rng([seed, 0xE0]).uniform(0.005, LATEST_FRAME)  # before the tick
+        parts, grids = [], []
+        for k in range(self.seconds):
+            frames = np.stack([renderer.frame(k + 0.5 - late), renderer.frame(k + 1 - late)])
+            values, grid = to_patches(frames, self.pixels)
+            parts.append(values)
+            grids.append(grid)
+        values = torch.cat(parts).add(1).mul(127.5).round().to(torch.uint8)  # as the pixels were: nothing is lost
+        return Shot(scene, (width, height), values, torch.cat(grids))
+
+
+def kept(folder: Path, seed: int) -> Path:
+    return folder / f"{seed}.npy"
+
+
 @torch.inference_mode()
-def film(model: Qwen3VLForConditionalGeneration, pixels: PixelConfig, seed: int, seconds: int) -> Film:
-    """Render scene `seed` and run the tower over its chunks."""
-    scene, (width, height) = film_scene(seed, seconds)
-    renderer = Renderer(scene, width, height)
-    late = np.random.default_rng([seed, 0xE0]).uniform(0.005, LATEST_FRAME)  # before the tick
-    parts, grids = [], []
-    for k in range(seconds):
-        frames = np.stack([renderer.frame(k + 0.5 - late), renderer.frame(k + 1 - late)])
-        values, grid = to_patches(frames, pixels)
-        parts.append(values)
-        grids.append(grid)
-    seen = model.model.visual(torch.cat(parts), grid_thw=torch.cat(grids), return_dict=True)
-    both = torch.stack([seen.pooler_output, seen.deepstack_features[0]])
-    features = both.view(2, seconds, -1, both.shape[-1]).transpose(0, 1).half().numpy()
-    return Film(scene, (width, height), np.ascontiguousarray(features))
+def look(model: Qwen3VLForConditionalGeneration, patches: torch.Tensor, grids: torch.Tensor) -> np.ndarray:
+    """What the tower, once `prepare`d, makes of a shot: a film's features."""
+    values = patches.to(model.device).float().div(127.5).sub(1)
+    both = torch.stack(see(model.model.visual, values, grids))
+    features = both.view(2, len(grids), -1, both.shape[-1]).transpose(0, 1).half().cpu().numpy()
+    return np.ascontiguousarray(features)
 
 
 def films(
-    model: Qwen3VLForConditionalGeneration, pixels: PixelConfig, seeds: range, seconds: int, folder: Path
+    model: Qwen3VLForConditionalGeneration,
+    pixels: PixelConfig,
+    seeds: range,
+    seconds: int,
+    folder: Path,
+    loaders: int = 0,
 ) -> list[Film]:
-    """The films of `seeds`, from `folder` where they are there already."""
+    """The films of `seeds`, from `folder` where they are there already; `loaders` processes render, none: this one."""
     folder.mkdir(parents=True, exist_ok=True)
+    prepare(model.model.visual)
+    shots = DataLoader(Shots(seeds, seconds, pixels, folder), None, num_workers=loaders, collate_fn=_same)
     out = []
-    for seed in tqdm(seeds, desc="filming", disable=None):
-        path = folder / f"{seed}.npy"
-        if path.exists():
-            scene, size = film_scene(seed, seconds)
-            out.append(Film(scene, size, np.load(path, mmap_mode="r", allow_pickle=False)))
-            continue
-        made = film(model, pixels, seed, seconds)
-        temporary = folder / f".{seed}.{os.getpid()}.npy"
-        np.save(temporary, made.features)
-        os.replace(temporary, path)
-        out.append(made)
+    for seed, shot in zip(seeds, tqdm(shots, desc="filming", disable=None), strict=True):
+        if shot.patches is not None:
+            temporary = folder / f".{seed}.{os.getpid()}.npy"
+            np.save(temporary, look(model, shot.patches, shot.grids))
+            os.replace(temporary, kept(folder, seed))
+        features = np.load(kept(folder, seed), mmap_mode="r", allow_pickle=False)
+        out.append(Film(shot.scene, shot.size, features))
     return out
+
+
+def _same(shot: Any) -> Any:
+    return shot

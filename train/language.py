@@ -19,14 +19,16 @@ from aura_core.prompt import SILENT
 from train.attention import BLOCKS
 from train.checkpoint import load_state, save_state
 from train.configs import NanoConfig, StreamStage
-from train.events import ChangeProbes, changes, wanted
+from train.draws import Draws, moved
+from train.events import ChangeProbes
 from train.features import Film
 from train.loss import weighted_loss
 from train.optimizer import Optimizer
-from train.samples import Batch, Sample, collate, draw_sample, film_builder
+from train.samples import Batch, collate, draw_sample, film_builder
 from train.vision import learning_rate
 
 SAVE_EVERY = 240.0  # seconds
+TOGETHER = 8  # samples that are judged at a time
 
 
 def target_logits(model: Qwen3VLForConditionalGeneration, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
@@ -36,31 +38,18 @@ def target_logits(model: Qwen3VLForConditionalGeneration, batch: Batch) -> tuple
         raise ValueError(f"packed samples need the attention {BLOCKS}")  # any other would let them see each other
     embeds = language.embed_tokens(batch.ids)
     seen = batch.ids == model.config.video_token_id
-    embeds = embeds.masked_scatter(seen[:, None], batch.features[:, 0])
+    features = batch.features.float()
+    embeds = embeds.masked_scatter(seen[:, None], features[:, 0])
     hidden = language(
         inputs_embeds=embeds[None],
         position_ids=batch.positions[:, None],
         attention_mask=None,
         use_cache=False,
         visual_pos_masks=seen[None],
-        deepstack_visual_embeds=[batch.features[:, 1]],
+        deepstack_visual_embeds=[features[:, 1]],
         cu_seq_lens_q=batch.starts,
     ).last_hidden_state
     return model.lm_head(hidden[0, batch.index - 1]), batch.ids[batch.index]
-
-
-def change_loss(
-    model: Qwen3VLForConditionalGeneration, probes: ChangeProbes, samples: Sequence[Sample], batch: Batch
-) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, float, float]:
-    """The auxiliary losses of the batch whose forward has just run."""
-    labels = [changes(s.film.scene, s.film.size, s.first, s.first + len(s.decisions) - 1) for s in samples]
-    places = torch.tensor(
-        [start + place for start, s in zip(batch.starts, samples, strict=False) for place in s.decisions]
-    )
-    use = torch.tensor([k > 0 for s in samples for k in range(len(s.decisions))])
-    requests = [wanted(s.questions, seen, s.first) for s, seen in zip(samples, labels, strict=True)]
-    due = torch.tensor([d for s in samples for d in s.due])
-    return probes.loss(batch.ids == model.config.video_token_id, places, labels, requests, due, use)
 
 
 class Cycle(NamedTuple):
@@ -108,37 +97,33 @@ def train_streams(
 ) -> None:
     """Train the language model in place; `snapshot` is called on rank 0 now and then, and at the end."""
     model.model.visual.requires_grad_(False)
-    probes = ChangeProbes(model.model.language_model)
+    probes = ChangeProbes(model.model.language_model).to(model.device)
     named = [*model.named_parameters(), *((f"probe.{name}", p) for name, p in probes.named_parameters())]
     optimizer = Optimizer(named, config.lr)
     state = {"language": model.model.language_model, "probes": probes, "optimizer": optimizer}
     first = load_state(out / "stream.pt", state)
-    builder = film_builder(tokenizer)
-    stages: list[StreamStage] = [stage for stage in config.streams for _ in range(stage.steps)]
+    draws = Draws(films, busy, tokenizer, config, rank)
     started = saved = time.monotonic()
-    for step in range(first, len(stages)):
-        stage = stages[step]
+    for step, drawn in enumerate(draws.stream(first), first):
+        stage = draws.stages[step]
         cycle = next(c for c in cycles(config) if c.first <= step < c.end)
         if step == cycle.first:
             state["optimizer"] = optimizer = Optimizer(named, cycle.peak)
-        samples = [
-            draw_sample(films, stage, builder, (config.seed, step, rank, i), busy, i) for i in range(stage.batch)
-        ]
-        batch = collate(samples, config.supervise, tokenizer.pad_token_id)
+        batch, labels = moved(drawn.batch, model.device), moved(drawn.labels, model.device)
         optimizer.set_lr(learning_rate(step - cycle.first, cycle.end - cycle.first, cycle.peak, config.warmup))
-        with torch.autocast("cpu", dtype=torch.bfloat16):  # a quarter faster where the processor has it
-            logits, labels = target_logits(model, batch)
-        loss = weighted_loss(logits.float(), labels, batch.weight, stage.batch)
-        noticed, awaited, due, events_seen, due_right = change_loss(model, probes, samples, batch)
+        with torch.autocast(model.device.type, dtype=torch.bfloat16):  # a quarter faster where the processor has it
+            logits, targets = target_logits(model, batch)
+        loss = weighted_loss(logits.float(), targets, batch.weight, stage.batch)
+        events = probes.loss(batch.ids == model.config.video_token_id, labels)
         optimizer.zero_grad()
-        (loss + config.change_weight * noticed + config.wanted_weight * (awaited + due)).backward()
+        aside = config.change_weight * events.noticed + config.wanted_weight * (events.awaited + events.due)
+        (loss + aside).backward()
         average_gradients(optimizer.parameters)
         optimizer.step()
-        last = step == len(stages) - 1
+        last = step == len(draws) - 1
         if rank == 0 and (step % 20 == 0 or last):
-            figures = f"loss {loss.item():.4f} changes {noticed.item():.3f} events seen {events_seen:.2f}"
-            figures += f" awaited {awaited.item():.3f} due {due.item():.3f} right {due_right:.2f}"
-            print(f"stream {step} {figures} {time.monotonic() - started:.0f} s", flush=True)
+            figures = " ".join(f"{name} {value.item():.3f}" for name, value in events._asdict().items())
+            print(f"stream {step} loss {loss.item():.4f} {figures} {time.monotonic() - started:.0f} s", flush=True)
         if rank == 0 and (step % 200 == 199 or last):
             print("held out", evaluate(model, tokenizer, held_out, stage, config), flush=True)
         if rank == 0 and (time.monotonic() - saved > SAVE_EVERY or last):
@@ -162,20 +147,22 @@ def margins(
     builder = film_builder(tokenizer)
     silent_token = tokenizer.convert_tokens_to_ids(SILENT)
     out: dict[str, list] = {"silent": [], "alert": [], "answer": [], "alert_right": [], "answer_right": []}
-    for i in range(len(films) * draws):
-        sample = draw_sample([films[i % len(films)]], stage, builder, (seed, 0xF0, i))
-        batch = collate([sample], "all", tokenizer.pad_token_id)
+    seeds = range(len(films) * draws)
+    samples = [draw_sample([films[i % len(films)]], stage, builder, (seed, 0xF0, i)) for i in seeds]
+    for first in range(0, len(samples), TOGETHER):
+        together = samples[first : first + TOGETHER]
+        batch = moved(collate(together, "all", tokenizer.pad_token_id), model.device)
         logits, labels = target_logits(model, batch)
-        p_silent, right = log_softmax(logits, -1)[:, silent_token], logits.argmax(-1) == labels
+        p_silent, right = log_softmax(logits, -1)[:, silent_token].tolist(), (logits.argmax(-1) == labels).tolist()
         at = 0
-        for span, asked in zip(sample.spans, sample.asked, strict=True):
+        for span, asked in ((span, asked) for s in together for span, asked in zip(s.spans, s.asked, strict=True)):
             size = span.end - span.start
             if span.silent:
-                out["silent"].append(float(p_silent[at]))
+                out["silent"].append(p_silent[at])
             else:
                 kind = "answer" if asked else "alert"
-                out[kind].append(float(p_silent[at]))
-                out[kind + "_right"].append(bool(right[at : at + size].all()))
+                out[kind].append(p_silent[at])
+                out[kind + "_right"].append(all(right[at : at + size]))
             at += size
     return out
 

@@ -12,6 +12,7 @@ import torch.multiprocessing as mp
 from transformers import PreTrainedTokenizerFast, Qwen3VLForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
+from aura_core.engines.base import EngineError
 from aura_core.pixels import PixelConfig
 from train.attention import BLOCKS
 from train.calibrate import silence_bias
@@ -26,11 +27,14 @@ TEST_SEEDS, CALIBRATION_SEEDS = 800_000, 900_000  # first seeds of splits that t
 
 
 def begin(config: NanoConfig) -> tuple[Qwen3VLForConditionalGeneration, PreTrainedTokenizerFast]:
-    """The model that training begins with. Raises EngineError where `config.model` does not fit the recipe."""
+    """The model that training begins with, on its device. Raises EngineError where `config.model` does not fit the
+    recipe, or the device is missing."""
+    if config.device == "cuda" and not torch.cuda.is_available():
+        raise EngineError("this recipe is for a GPU and torch finds none; nano_further is the one for a CPU")
     model, tokenizer = new_model(config.seed)
     if config.model is not None:
         load_weights(model, tokenizer, Path(config.model))
-    return model, tokenizer
+    return model.to(torch.device(config.device)), tokenizer  # type: ignore[arg-type]
 
 
 def worker(rank: int, config: NanoConfig, out: Path, source: Path) -> None:
@@ -43,7 +47,9 @@ def worker(rank: int, config: NanoConfig, out: Path, source: Path) -> None:
         rendezvous = f"file://{(out / 'rendezvous').resolve()}"
         dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=config.processes)
     model, tokenizer = begin(config)
-    model.model.visual.load_state_dict(torch.load(source / "vision.pt", weights_only=True)["visual"])
+    model.model.visual.load_state_dict(
+        torch.load(source / "vision.pt", map_location="cpu", weights_only=True)["visual"]
+    )
     model.model.language_model.set_attn_implementation(BLOCKS)
     pixels = PixelConfig.from_checkpoint(source)
 
@@ -52,7 +58,7 @@ def worker(rank: int, config: NanoConfig, out: Path, source: Path) -> None:
         films(model, pixels, seeds[rank :: config.processes], config.scene_seconds, source / "films")
         if config.processes > 1:
             dist.barrier()
-        return films(model, pixels, seeds, config.scene_seconds, source / "films")
+        return films(model, pixels, seeds, config.scene_seconds, source / "films", config.loaders)
 
     scenes = shot(config.first_scene, config.scenes)
     busy = shot(BUSY_SEEDS.start + config.first_scene, config.busy_scenes)
@@ -74,7 +80,7 @@ def train(config: NanoConfig, out: Path) -> Path:
     torch.set_num_threads(1)
     model, tokenizer = begin(config)
     save_texts(out, tokenizer)
-    pretrain(model, config.vision, PixelConfig.from_checkpoint(out), out, config.seed)
+    pretrain(model, config.vision, PixelConfig.from_checkpoint(out), out, config.seed, max(1, config.loaders))
     return train_language(config, out, out)
 
 

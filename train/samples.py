@@ -50,7 +50,7 @@ class Batch(NamedTuple):
     ids: torch.Tensor  # (T,)
     positions: torch.Tensor  # (3, T), of each sample from 0 on
     starts: tuple[int, ...]  # where each sample begins, and the end of the last
-    features: torch.Tensor  # (V, 2, width), in the order of the video tokens
+    features: torch.Tensor  # (V, 2, width) in half precision, in the order of the video tokens
     index: torch.Tensor  # (T',) place of each target token
     weight: torch.Tensor  # (T',)
 
@@ -187,7 +187,7 @@ def collate(samples: Sequence[Sample], supervise: Supervise, pad: int) -> Batch:
         ids,
         positions,
         starts,
-        torch.from_numpy(np.concatenate([s.features for s in samples]).astype(np.float32)),
+        torch.from_numpy(np.concatenate([s.features for s in samples])),
         torch.cat([start + t.index for start, t in zip(starts, targets, strict=False)]),
         torch.cat([t.weight for t in targets]),
     )

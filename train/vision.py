@@ -9,25 +9,24 @@ so that both of the paths into the language model carry the answer.
 
 import math
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
-from torch.nn.functional import cross_entropy, linear
-from torch.utils.data import DataLoader, IterableDataset
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 from transformers import Qwen3VLForConditionalGeneration
 
 from aura_core.pixels import PixelConfig, to_patches
 from data_pipeline.world.questions import third
 from data_pipeline.world.render import Renderer
-from data_pipeline.world.scene import Scene, make_scene, tinted
+from data_pipeline.world.scene import Scene, make_scene, painted
 from data_pipeline.world.vocabulary import COLORS, KINDS, PLACES
 from train.checkpoint import load_state, save_state
 from train.configs import VisionStage
 from train.optimizer import Optimizer
+from train.tower import prepare, see
 
 CELL = 32
 CHANGES = ("none", "appeared", "left", "recolored", "moving")
@@ -74,40 +73,40 @@ def cell_labels(scene: Scene, t: float, width: int, height: int, before: float =
             change = 4 if actor.moving(t) or actor.moving(t - before / 2) else 0
         labels[3][wins] = change
         labels[0][wins] = KINDS.index(actor.kind) + 1 if here else 0
-        labels[1][wins] = (-1 if actor.tint else list(COLORS).index(color) + 1) if here and color else 0
+        labels[1][wins] = (-1 if actor.paint else list(COLORS).index(color) + 1) if here and color else 0
         labels[4][wins] = list(PLACES).index(third(actor.place_at(t)[0])) + 1 if here else 0
         if here and 0 <= px < width and 0 <= py < height:
             labels[2][int(py // CELL), int(px // CELL)] = 1
     return labels.reshape(len(HEADS), -1)
 
 
-class Scenes(IterableDataset):
-    """Endless batches of rendered chunks: (patches, grid_thw, labels (5, cells))."""
+class Scenes(Dataset):
+    """The steps' batches of rendered chunks, all of one size: (patches, grid_thw, labels (5, cells)); index: the
+    step."""
 
-    def __init__(self, config: VisionStage, pixels: PixelConfig, seed: int, skip: int = 0):
-        self.config, self.pixels, self.seed, self.skip = config, pixels, seed, skip
+    def __init__(self, config: VisionStage, pixels: PixelConfig, seed: int):
+        self.config, self.pixels, self.seed = config, pixels, seed
 
-    def __iter__(self) -> Iterator[tuple[torch.Tensor, torch.Tensor, torch.Tensor]]:
+    def __len__(self) -> int:
+        return self.config.steps
+
+    def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         torch.set_num_threads(1)
-        batch, per_scene = self.config.batch, self.config.chunks_per_scene
-        k = self.skip
-        while True:
-            rng = np.random.default_rng([self.seed, k])
-            width, height = SIZES[int(rng.integers(len(SIZES)))]
-            patches, grids, labels = [], [], []
-            for _ in range(batch // per_scene):
-                scene = make_scene(int(rng.integers(2**31)), 12.0, gap=(0.4, 1.6), crowd=4, split="trained")
-                if self.config.tinted and rng.random() < self.config.tinted:
-                    scene = tinted(scene, rng)
-                renderer = Renderer(scene, width, height)
-                for t in rng.uniform(0.6, 12.0, per_scene):
-                    frames = np.stack([renderer.frame(t - 0.5), renderer.frame(t)])
-                    values, grid = to_patches(frames, self.pixels)
-                    patches.append(values)
-                    grids.append(grid)
-                    labels.append(torch.from_numpy(cell_labels(scene, t, width, height)))
-            yield torch.cat(patches), torch.cat(grids), torch.cat(labels, 1)
-            k += 1
+        rng = np.random.default_rng([self.seed, step])
+        width, height = SIZES[int(rng.integers(len(SIZES)))]
+        patches, grids, labels = [], [], []
+        for _ in range(self.config.batch // self.config.chunks_per_scene):
+            scene = make_scene(int(rng.integers(2**31)), 12.0, gap=(0.4, 1.6), crowd=4, split="trained")
+            if self.config.painted and rng.random() < self.config.painted:
+                scene = painted(scene, rng)
+            renderer = Renderer(scene, width, height)
+            for t in rng.uniform(0.6, 12.0, self.config.chunks_per_scene):
+                frames = np.stack([renderer.frame(t - 0.5), renderer.frame(t)])
+                values, grid = to_patches(frames, self.pixels)
+                patches.append(values)
+                grids.append(grid)
+                labels.append(torch.from_numpy(cell_labels(scene, t, width, height)))
+        return torch.cat(patches), torch.cat(grids), torch.cat(labels, 1)
 
 
 def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
@@ -115,17 +114,6 @@ def learning_rate(step: int, steps: int, peak: float, warmup: int) -> float:
     if step < warmup:
         return peak * (step + 1) / warmup
     return peak * (0.05 + 0.95 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup))) / 2)
-
-
-def fast_patch_embedding(visual: Any) -> None:
-    """Run the patch embedding as the matrix product it is: its kernel equals its stride, and 3-D convolution on a CPU
-    costs a third of the whole step."""
-    convolution = visual.patch_embed.proj
-
-    def forward(patches: torch.Tensor) -> torch.Tensor:
-        return linear(patches, convolution.weight.flatten(1), convolution.bias)
-
-    visual.patch_embed.forward = forward
 
 
 def probe_loss(
@@ -141,26 +129,33 @@ def probe_loss(
 
 
 def pretrain(
-    model: Qwen3VLForConditionalGeneration, config: VisionStage, pixels: PixelConfig, out: Path, seed: int
+    model: Qwen3VLForConditionalGeneration,
+    config: VisionStage,
+    pixels: PixelConfig,
+    out: Path,
+    seed: int,
+    loaders: int = 1,
 ) -> None:
-    """Train `model.model.visual` in place; resumes from `out`/vision.pt."""
+    """Train `model.model.visual` in place, where it is; resumes from `out`/vision.pt. `loaders` processes render."""
     visual = model.model.visual
-    fast_patch_embedding(visual)
+    prepare(visual)
     width = visual.config.out_hidden_size
-    probes = torch.nn.ModuleList(torch.nn.Linear(width, sum(HEADS.values())) for _ in range(2))
+    probes = torch.nn.ModuleList(torch.nn.Linear(width, sum(HEADS.values())) for _ in range(2)).to(model.device)
     named = [*visual.named_parameters(), *((f"probe.{name}", p) for name, p in probes.named_parameters())]
     optimizer = Optimizer(named, config.lr)
     state = {"visual": visual, "probes": probes, "optimizer": optimizer}
     first = load_state(out / "vision.pt", state)
-    loader = iter(DataLoader(Scenes(config, pixels, seed, first), batch_size=None, num_workers=1, prefetch_factor=4))
+    steps, cycle = range(first, config.steps), -(-config.steps // config.cycles)
+    loader = DataLoader(Scenes(config, pixels, seed), None, sampler=steps, num_workers=loaders, prefetch_factor=4)
     started = saved = time.monotonic()
-    for step in tqdm(range(first, config.steps), initial=first, total=config.steps, desc="vision", disable=None):
-        values, grids, labels = next(loader)
-        optimizer.set_lr(learning_rate(step, config.steps, config.lr, config.warmup))
-        with torch.autocast("cpu", dtype=torch.bfloat16):  # a fifth faster
-            seen = visual(values, grid_thw=grids, return_dict=True)
-        loss, scores = probe_loss(probes[0], seen.pooler_output.float(), labels)
-        deep, _ = probe_loss(probes[1], seen.deepstack_features[0].float(), labels)
+    progress = tqdm(steps, initial=first, total=config.steps, desc="vision", disable=None)
+    for step, (values, grids, labels) in zip(progress, loader, strict=True):
+        optimizer.set_lr(learning_rate(step % cycle, cycle, config.lr, config.warmup))
+        with torch.autocast(model.device.type, dtype=torch.bfloat16):  # a fifth faster
+            merged, deepstack = see(visual, values.to(model.device), grids)
+        labels = labels.to(model.device)
+        loss, scores = probe_loss(probes[0], merged.float(), labels)
+        deep, _ = probe_loss(probes[1], deepstack.float(), labels)
         optimizer.zero_grad()
         (loss + 0.3 * deep).backward()
         optimizer.step()

@@ -6,7 +6,7 @@ Deterministic: a frame depends on the scene, the size and the time alone, so fra
 import cv2
 import numpy as np
 
-from data_pipeline.world.scene import Actor, Look, Scene
+from data_pipeline.world.scene import Actor, Look, Paint, Scene
 from data_pipeline.world.sprites import CELL, pyramid
 from data_pipeline.world.vocabulary import COLORS
 
@@ -50,6 +50,13 @@ def _backdrop(look: Look, h: int, w: int, rng: np.random.Generator) -> np.ndarra
         a, b = (int(p[0] * w), int(p[1] * h)), (int((p[0] + q[0]) * w), int((p[1] + q[1]) * h))
         cv2.rectangle(out, a, b, shade, max(1, h // 90), cv2.LINE_AA)
     return np.ascontiguousarray(out, np.float32)
+
+
+def _bands(paint: Paint, x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The paint at `x` (W,) and `y` (H,) in sizes of the shape from its center: float32 (H, W, 3)."""
+    along = np.cos(paint.angle) * x[None] + np.sin(paint.angle) * y[:, None]
+    first, second = np.array(paint.first, np.float32), np.array(paint.second, np.float32)
+    return np.where(np.sin(along * paint.bands * np.pi)[..., None] > 0, first, second)
 
 
 class Renderer:
@@ -103,7 +110,7 @@ class Renderer:
             case "slide":
                 outside = -side / 2 if px < 0.5 else self.w + side / 2
                 x = outside + (x - outside) * shown
-        levels = pyramid(actor.kind, "white" if actor.tint else actor.color_at(t))
+        levels = pyramid(actor.kind, "white" if actor.paint else actor.color_at(t))
         level = int(np.clip(np.floor(np.log2(CELL / max(side, 1))), 0, len(levels) - 1))
         sprite = levels[level]
         x0, y0 = int(np.floor(x - side)), int(np.floor(y - side))
@@ -114,8 +121,9 @@ class Renderer:
         turn = cv2.getRotationMatrix2D((sprite.shape[1] / 2, sprite.shape[0] / 2), actor.angle, side / sprite.shape[0])
         turn[:, 2] += np.array([x - cx0, y - cy0]) - np.array([sprite.shape[1] / 2, sprite.shape[0] / 2])
         patch = cv2.warpAffine(sprite, turn, (cx1 - cx0, cy1 - cy0), flags=cv2.INTER_LINEAR) * np.float32(alpha)
-        if actor.tint:
-            patch[..., :3] *= np.array(actor.tint, np.float32) / COLORS["white"]
+        if actor.paint:
+            x, y = (np.arange(cx0, cx1) - px * self.w) / side, (np.arange(cy0, cy1) - py * self.h) / side
+            patch[..., :3] *= _bands(actor.paint, x, y) / COLORS["white"]
         target = picture[cy0:cy1, cx0:cx1]
         target *= 1 - patch[..., 3:] / 255
         target += patch[..., :3]

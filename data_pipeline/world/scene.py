@@ -37,6 +37,16 @@ class Recolor:
 
 
 @dataclass(frozen=True)
+class Paint:
+    """What a shape is painted with instead of its color: bands of two RGB colors, or all of one."""
+
+    first: tuple[float, float, float]
+    second: tuple[float, float, float]
+    bands: float  # across the shape
+    angle: float  # of the bands, radians
+
+
+@dataclass(frozen=True)
 class Actor:
     id: int
     kind: str
@@ -53,7 +63,7 @@ class Actor:
     transition: float = 0.5  # seconds
     moves: tuple[Move, ...] = ()
     recolors: tuple[Recolor, ...] = ()
-    tint: tuple[float, float, float] | None = None  # RGB that a shape is painted in instead of its color
+    paint: Paint | None = None
 
     def there(self, t: float) -> bool:
         return self.enter <= t < self.exit
@@ -286,23 +296,33 @@ class _Script:
         return t - a.enter > 1.2 and not any(m.end > t - 0.8 for m in a.moves)
 
 
+NEAR = 70.0  # of 255: paint is further than this from the color that is kept for tests
+TWO_COLORS = 0.6  # of the painted shapes
 ACTIONS = {"enter": 0.42, "leave": 0.28, "recolor": 0.16, "move": 0.14}
 
 
-def tinted(scene: Scene, rng: np.random.Generator) -> Scene:
-    """The scene with each of its shapes in one color of any kind, which may have no name; never near the one that is
-    kept for tests, or that of the backdrop."""
+def painted(scene: Scene, rng: np.random.Generator) -> Scene:
+    """The scene with each of its shapes in one or two colors of any kind, which may have no name: it is told by its
+    outline alone. They are never near the one that is kept for tests (no other named one is nearer to them), nor that
+    of the backdrop."""
+    grounds = [np.array(scene.look.base), np.array(scene.look.accent)]
+    names, named = list(COLORS), np.array(list(COLORS.values()))
+
+    def color(kind: str) -> tuple[float, float, float]:
+        kept = names.index(HELD_OUT_COLORS[kind])
+        while True:
+            rgb = rng.uniform(15, 250, 3)
+            far = np.linalg.norm(named - rgb, axis=1)
+            if far[kept] > NEAR and far.argmin() != kept and all(np.abs(rgb - g).max() > 60 for g in grounds):
+                return float(rgb[0]), float(rgb[1]), float(rgb[2])
 
     def paint(actor: Actor) -> Actor:
         if actor.kind not in SHAPES:
             return actor
-        kept = np.array(COLORS[HELD_OUT_COLORS[actor.kind]])
-        grounds = [np.array(scene.look.base), np.array(scene.look.accent)]
-        while True:
-            tint = rng.uniform(15, 250, 3)
-            if np.linalg.norm(tint - kept) > 100 and all(np.abs(tint - g).max() > 60 for g in grounds):
-                break
-        return replace(actor, recolors=(), tint=(float(tint[0]), float(tint[1]), float(tint[2])))
+        first = color(actor.kind)
+        second = color(actor.kind) if rng.random() < TWO_COLORS else first
+        bands, angle = rng.uniform(0.5, 4.0), rng.uniform(0, np.pi)
+        return replace(actor, recolors=(), paint=Paint(first, second, float(bands), float(angle)))
 
     return replace(scene, actors=tuple(map(paint, scene.actors)))
 
