@@ -1,5 +1,6 @@
 """Training, end to end in seconds: it runs, resumes, does the same twice, and writes a true Qwen3-VL."""
 
+import copy
 import dataclasses
 import json
 import os
@@ -23,7 +24,8 @@ from train import ablation, language
 from train.attention import BLOCKS
 from train.configs import SMOKE, WORDS, VisionStage
 from train.draws import Draws
-from train.features import films
+from train.features import Shots, films, look
+from train.graft import graft
 from train.language import target_logits
 from train.model import build, new_model
 from train.nano import begin, train
@@ -144,6 +146,31 @@ def test_the_tower_sees_chunks_together_as_transformers_does_one_by_one():
     torch.testing.assert_close(gradients(merged, deepstack), wanted, rtol=1e-3, atol=1e-3)
     with pytest.raises(ValueError, match="one size"):
         see(visual, patches, torch.tensor([[1, 6, 8], [1, 6, 10]]))
+
+
+def test_a_grafted_tower_says_what_the_one_before_said(tmp_path):
+    """A tower that says the same otherwise (its last layers turned) is turned back; another comes as near as may be."""
+    pixels = PixelConfig(min_pixels=24_000, max_pixels=33_280)
+    shots = [Shots(range(40, 44), 8, pixels)[i] for i in range(4)]
+    before, _ = new_model(7)
+    turned, another = copy.deepcopy(before), new_model(8)[0]
+    visual = turned.model.visual
+    for merger in (visual.merger, visual.deepstack_merger_list[0]):
+        turning = torch.linalg.qr(torch.randn(192, 192)).Q
+        merger.linear_fc2.weight.data = turning @ merger.linear_fc2.weight.data
+        merger.linear_fc2.bias.data += 1.0
+    for model in (before, turned, another):
+        prepare(model.model.visual)
+
+    def seen(model):
+        return np.concatenate([look(model, s.patches, s.grids).astype(np.float32).ravel() for s in shots])
+
+    wanted, apart = seen(before), [np.abs(seen(model) - seen(before)).mean() for model in (turned, another)]
+    assert graft(turned, before, shots) > 0.999
+    assert np.abs(seen(turned) - wanted).mean() < 0.05 * apart[0]
+    given = graft(another, before, shots)
+    assert np.abs(seen(another) - wanted).mean() < apart[1]
+    assert given == pytest.approx(1 - np.var(seen(another) - wanted) / np.var(wanted), abs=0.1)
 
 
 def test_films_and_draws_are_the_same_whoever_makes_them(tmp_path):
@@ -295,6 +322,22 @@ def test_a_checkpoint_that_training_cannot_go_on_from(trained, tmp_path, spoil, 
     with pytest.raises(EngineError, match=says) as error:
         begin(dataclasses.replace(SMOKE, model=str(folder)))
     assert "\n" not in str(error.value)
+
+
+def test_it_goes_on_from_a_checkpoint_with_another_tower_under_it(trained, tmp_path, capfd):
+    other = train(dataclasses.replace(SMOKE, processes=1, seed=2), tmp_path / "other")
+    config = dataclasses.replace(SMOKE, processes=1, model=str(trained), tower=str(other))
+    first = (train(config, tmp_path / "run") / "model.safetensors").read_bytes()
+    assert capfd.readouterr().out.count("tower grafted") == 1
+    for file in ("stream.pt", "tower.pt"):  # both stages once more
+        (tmp_path / "run" / file).unlink()
+    shutil.rmtree(tmp_path / "run" / "films")
+    assert (train(config, tmp_path / "run") / "model.safetensors").read_bytes() == first
+    assert capfd.readouterr().out.count("tower grafted") == 1
+    own = load_file(trained / "model.safetensors")
+    state = load_file(tmp_path / "run" / "checkpoint" / "model.safetensors")
+    changed = {name for name in own if not torch.equal(own[name], state[name])}
+    assert any("visual.blocks" in name for name in changed)
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="it is about a machine without a GPU")

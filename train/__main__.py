@@ -36,6 +36,7 @@ def main() -> int:
     parser.add_argument(
         "--model", default=None, help="checkpoint to begin with: a folder, for aura_8b or a hub repository"
     )
+    parser.add_argument("--tower", default=None, help="nano checkpoint whose vision tower is trained on instead")
     parser.add_argument("--dry-run", action="store_true", help="print the plan and stop; needs no data and no model")
     tuning = parser.add_argument_group("only for aura_8b and aura_tiny")
     tuning.add_argument(
@@ -52,7 +53,9 @@ def main() -> int:
     if not isinstance(config, AuraConfig):
         if data:
             parser.error(f"{args.config} makes its own data: no --data, --offline")
-        config = replace(config, model=args.model or config.model)
+        config = replace(config, model=args.model or config.model, tower=args.tower)
+    elif args.tower:
+        parser.error(f"{args.config} leaves the vision tower as it is: no --tower")
     if isinstance(config, AuraConfig) and not data and not args.dry_run:
         parser.error(f"{args.config} needs --data (or --offline)")
     out: Path = args.out or Path("runs") / args.config

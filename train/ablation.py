@@ -32,7 +32,7 @@ from train.features import films
 from train.language import margins
 from train.loss import Supervise
 from train.model import new_model
-from train.nano import CALIBRATION_SEEDS, TEST_SEEDS, train_language
+from train.nano import CALIBRATION_SEEDS, TEST_SEEDS, TOWER, train_language
 
 TITLES: dict[Supervise, str] = {
     "last": "balanced, last answer (the paper's)",
@@ -109,7 +109,7 @@ def ablate(source: Path, out: Path, seeds: Sequence[int], config: NanoConfig, at
 
     Raises FileNotFoundError where `source` is not the work folder of a finished nano run."""
     model = source / "checkpoint"
-    if not (source / "vision.pt").is_file() or not model.is_dir():
+    if not (source / TOWER).is_file() or not model.is_dir():
         raise FileNotFoundError(f"{source} is no finished nano run: make one with `--config nano --out {source}`")
     losses: tuple[Supervise, ...] = get_args(Supervise)
     runs = [(loss, seed) for seed in seeds for loss in losses]

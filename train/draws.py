@@ -5,7 +5,7 @@ another number of processes, sees the same.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NamedTuple, TypeVar
+from typing import NamedTuple, TypeVar
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -13,7 +13,7 @@ from torch.utils.data import DataLoader, Dataset
 from aura_core.prompt import PromptBuilder
 from train.configs import NanoConfig, StreamStage
 from train.events import EventLabels, event_labels
-from train.features import Film
+from train.features import Film, as_drawn
 from train.samples import Batch, collate, draw_sample, film_builder
 
 Part = TypeVar("Part", Batch, EventLabels)
@@ -48,11 +48,7 @@ class Draws(Dataset):
         """The steps from `first` on, in order."""
         steps: Iterable[int] = range(first, len(self))
         workers = self.config.loaders
-        return iter(DataLoader(self, None, sampler=steps, num_workers=workers, collate_fn=_same))
-
-
-def _same(drawn: Any) -> Any:
-    return drawn
+        return iter(DataLoader(self, None, sampler=steps, num_workers=workers, collate_fn=as_drawn))
 
 
 def moved(part: Part, device: torch.device) -> Part:

@@ -28,9 +28,9 @@ GAPS = ((1.6, 4.0), (2.0, 8.0), (2.0, 8.0), (6.0, 20.0), (30.0, 90.0))
 LATEST_FRAME = 0.12  # seconds that the last frame of a chunk is shown before its end, at most
 BUSY_SEEDS = range(100_000, 200_000)  # scenes full of events: what alerts are learned from
 BUSY_GAP = (1.5, 3.0)
-# Some of them are of few kinds, which come again and again: a request that was met, three of them at a time, how many
+# Half of them are of few kinds, which come again and again: a request that was met, three of them at a time, how many
 # so far.
-FEW, FEW_KINDS = 0.4, 4
+FEW, FEW_KINDS = 0.5, 4
 
 
 @dataclass(frozen=True)
@@ -68,19 +68,18 @@ class Shot(NamedTuple):
 
 
 class Shots(Dataset):
-    """What is to be filmed; index: the place among `seeds`."""
+    """What is to be filmed; index: the place among `seeds`. What is in `folder` already is not rendered."""
 
-    def __init__(self, seeds: Sequence[int], seconds: int, pixels: PixelConfig, folder: Path):
+    def __init__(self, seeds: Sequence[int], seconds: int, pixels: PixelConfig, folder: Path | None = None):
         self.seeds, self.seconds, self.pixels, self.folder = seeds, seconds, pixels, folder
 
     def __len__(self) -> int:
         return len(self.seeds)
 
     def __getitem__(self, index: int) -> Shot:
-        torch.set_num_threads(1)
         seed = self.seeds[index]
         scene, (width, height) = film_scene(seed, self.seconds)
-        if kept(self.folder, seed).exists():
+        if self.folder and kept(self.folder, seed).exists():
             return Shot(scene, (width, height), None, None)
         renderer = Renderer(scene, width, height)
         late = np.random.default_rng([seed, 0xE0]).uniform(0.005, LATEST_FRAME)  # before the tick
@@ -118,10 +117,10 @@ def films(
     """The films of `seeds`, from `folder` where they are there already; `loaders` processes render, none: this one."""
     folder.mkdir(parents=True, exist_ok=True)
     prepare(model.model.visual)
-    shots = DataLoader(Shots(seeds, seconds, pixels, folder), None, num_workers=loaders, collate_fn=_same)
+    shots = DataLoader(Shots(seeds, seconds, pixels, folder), None, num_workers=loaders, collate_fn=as_drawn)
     out = []
     for seed, shot in zip(seeds, tqdm(shots, desc="filming", disable=None), strict=True):
-        if shot.patches is not None:
+        if shot.patches is not None and shot.grids is not None:
             temporary = folder / f".{seed}.{os.getpid()}.npy"
             np.save(temporary, look(model, shot.patches, shot.grids))
             os.replace(temporary, kept(folder, seed))
@@ -130,5 +129,6 @@ def films(
     return out
 
 
-def _same(shot: Any) -> Any:
-    return shot
+def as_drawn(item: Any) -> Any:
+    """For a loader whose items are batches already; torch's own would make lists of their tuples."""
+    return item

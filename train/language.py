@@ -124,7 +124,7 @@ def train_streams(
         if rank == 0 and (step % 20 == 0 or last):
             figures = " ".join(f"{name} {value.item():.3f}" for name, value in events._asdict().items())
             print(f"stream {step} loss {loss.item():.4f} {figures} {time.monotonic() - started:.0f} s", flush=True)
-        if rank == 0 and (step % 200 == 199 or last):
+        if rank == 0 and (step % config.test_every == config.test_every - 1 or last):
             print("held out", evaluate(model, tokenizer, held_out, stage, config), flush=True)
         if rank == 0 and (time.monotonic() - saved > SAVE_EVERY or last):
             save_state(out / "stream.pt", state, step + 1)

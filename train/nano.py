@@ -1,14 +1,18 @@
-"""The recipe of `aura-nano` from first to last: vision tower, films, language model, silence bias, export.
+"""The recipe of `aura-nano` from first to last: vision tower, films, language model, silence bias, export. One that
+goes on from a checkpoint puts the tower, trained further, back under the language model before it (`train/graft.py`).
 
 Every stage finds in the work folder what an earlier run left and goes on from there.
 """
 
 import signal
+from dataclasses import replace
 from pathlib import Path
 
+import cv2
 import torch
 import torch.distributed as dist
 import torch.multiprocessing as mp
+from torch.utils.data import DataLoader
 from transformers import PreTrainedTokenizerFast, Qwen3VLForConditionalGeneration
 from transformers.utils import logging as transformers_logging
 
@@ -16,14 +20,20 @@ from aura_core.engines.base import EngineError
 from aura_core.pixels import PixelConfig
 from train.attention import BLOCKS
 from train.calibrate import silence_bias
+from train.checkpoint import load_state, save_state
 from train.configs import NanoConfig
 from train.export import export
-from train.features import BUSY_SEEDS, films
+from train.features import BUSY_SEEDS, Shots, as_drawn, films
+from train.graft import graft
 from train.language import train_streams
 from train.model import load_weights, new_model, save_texts
+from train.tower import prepare
 from train.vision import pretrain
 
 TEST_SEEDS, CALIBRATION_SEEDS = 800_000, 900_000  # first seeds of splits that training never draws from
+# Films that a tower is grafted on: between those of one training and of the next.
+GRAFT_SEEDS = (*range(30_000, 30_020), *range(BUSY_SEEDS.start + 30_000, BUSY_SEEDS.start + 30_040))
+TOWER = "tower.pt"  # in the work folder
 
 
 def begin(config: NanoConfig) -> tuple[Qwen3VLForConditionalGeneration, PreTrainedTokenizerFast]:
@@ -37,9 +47,15 @@ def begin(config: NanoConfig) -> tuple[Qwen3VLForConditionalGeneration, PreTrain
     return model.to(torch.device(config.device)), tokenizer  # type: ignore[arg-type]
 
 
-def worker(rank: int, config: NanoConfig, out: Path, source: Path) -> None:
-    """One of the processes of the streaming stage; vision tower and films are in `source`."""
+def one_thread() -> None:
+    """Of a process that works side by side with others, and of those it forks."""
     torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+
+
+def worker(rank: int, config: NanoConfig, out: Path, source: Path) -> None:
+    """One of the processes of the streaming stage; the finished tower and the films are in `source`."""
+    one_thread()
     transformers_logging.disable_progress_bar()
     if config.processes > 1:
         # torch interrupts workers whose parent has been killed; one started in the background would not hear it
@@ -47,9 +63,7 @@ def worker(rank: int, config: NanoConfig, out: Path, source: Path) -> None:
         rendezvous = f"file://{(out / 'rendezvous').resolve()}"
         dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=config.processes)
     model, tokenizer = begin(config)
-    model.model.visual.load_state_dict(
-        torch.load(source / "vision.pt", map_location="cpu", weights_only=True)["visual"]
-    )
+    load_state(source / TOWER, {"visual": model.model.visual})
     model.model.language_model.set_attn_implementation(BLOCKS)
     pixels = PixelConfig.from_checkpoint(source)
 
@@ -76,16 +90,35 @@ def worker(rank: int, config: NanoConfig, out: Path, source: Path) -> None:
 
 
 def train(config: NanoConfig, out: Path) -> Path:
-    """Run all stages; returns the checkpoint folder."""
-    torch.set_num_threads(1)
+    """Run all stages; returns the checkpoint folder. Raises as `begin` does."""
+    one_thread()
     model, tokenizer = begin(config)
     save_texts(out, tokenizer)
-    pretrain(model, config.vision, PixelConfig.from_checkpoint(out), out, config.seed, max(1, config.loaders))
+    train_tower(model, config, out)
     return train_language(config, out, out)
 
 
+def train_tower(model: Qwen3VLForConditionalGeneration, config: NanoConfig, out: Path) -> None:
+    """The vision tower, ready for the streaming stages, in `out`."""
+    finished = {"visual": model.model.visual}
+    if load_state(out / TOWER, finished) == config.vision.steps:
+        return
+    if config.tower is not None:
+        other, _ = begin(replace(config, model=config.tower))
+        model.model.visual.load_state_dict(other.model.visual.state_dict())
+    pixels, loaders = PixelConfig.from_checkpoint(out), max(1, config.loaders)
+    pretrain(model, config.vision, pixels, out, config.seed, loaders)
+    if config.model is not None:
+        before, _ = begin(config)
+        prepare(before.model.visual)
+        shots = Shots(GRAFT_SEEDS, config.scene_seconds, pixels)
+        given = graft(model, before, DataLoader(shots, None, num_workers=loaders, collate_fn=as_drawn))
+        print(f"tower grafted: it gives {given:.3f} of what the one before gave", flush=True)
+    save_state(out / TOWER, finished, config.vision.steps)
+
+
 def train_language(config: NanoConfig, out: Path, source: Path) -> Path:
-    """Films and the stages of the language model, with the vision tower in `source`; returns the checkpoint folder."""
+    """Films and the stages of the language model, with the tower in `source`; returns the checkpoint folder."""
     (out / "rendezvous").unlink(missing_ok=True)
     if config.processes > 1:
         mp.spawn(worker, (config, out, source), config.processes)  # type: ignore[no-untyped-call]

@@ -29,6 +29,7 @@ from train.optimizer import Optimizer
 from train.tower import prepare, see
 
 CELL = 32
+VISION = "vision.pt"  # in the work folder: state of this stage
 CHANGES = ("none", "appeared", "left", "recolored", "moving")
 SIZES = ((128, 96), (128, 96), (128, 96), (160, 96), (128, 128), (96, 128))  # 4:3 mostly, as cameras are
 HEADS = {
@@ -91,7 +92,6 @@ class Scenes(Dataset):
         return self.config.steps
 
     def __getitem__(self, step: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        torch.set_num_threads(1)
         rng = np.random.default_rng([self.seed, step])
         width, height = SIZES[int(rng.integers(len(SIZES)))]
         patches, grids, labels = [], [], []
@@ -136,7 +136,7 @@ def pretrain(
     seed: int,
     loaders: int = 1,
 ) -> None:
-    """Train `model.model.visual` in place, where it is; resumes from `out`/vision.pt. `loaders` processes render."""
+    """Train `model.model.visual` in place, where it is; resumes from `out`. `loaders` processes render."""
     visual = model.model.visual
     prepare(visual)
     width = visual.config.out_hidden_size
@@ -144,7 +144,7 @@ def pretrain(
     named = [*visual.named_parameters(), *((f"probe.{name}", p) for name, p in probes.named_parameters())]
     optimizer = Optimizer(named, config.lr)
     state = {"visual": visual, "probes": probes, "optimizer": optimizer}
-    first = load_state(out / "vision.pt", state)
+    first = load_state(out / VISION, state)
     steps, cycle = range(first, config.steps), -(-config.steps // config.cycles)
     loader = DataLoader(Scenes(config, pixels, seed), None, sampler=steps, num_workers=loaders, prefetch_factor=4)
     started = saved = time.monotonic()
@@ -163,5 +163,5 @@ def pretrain(
             figures = " ".join(f"{k} {v:.3f}" for k, v in scores.items())
             print(f"vision {step} loss {loss.item():.3f} {figures} {time.monotonic() - started:.0f} s", flush=True)
         if time.monotonic() - saved > 120 or step == config.steps - 1:
-            save_state(out / "vision.pt", state, step + 1)
+            save_state(out / VISION, state, step + 1)
             saved = time.monotonic()
