@@ -18,18 +18,21 @@ from transformers import AutoTokenizer, Qwen3VLForConditionalGeneration
 
 from aura_core.engines.base import EngineError
 from aura_core.pixels import PixelConfig
+from aura_core.samples import mix
+from data_pipeline.world.language import ASK
+from data_pipeline.world.questions import draw_questions
 from data_pipeline.world.scene import make_scene, painted
 from tests.command_line import ROOT
 from train import ablation, language
 from train.attention import BLOCKS
 from train.configs import SMOKE, WORDS, VisionStage
 from train.draws import Draws
-from train.features import Shots, films, look
+from train.features import Film, Shots, films, look
 from train.graft import graft
 from train.language import target_logits
 from train.model import build, new_model
 from train.nano import begin, train
-from train.samples import collate, draw_sample, film_builder
+from train.samples import collate, draw_sample, film_builder, replay
 from train.tower import prepare, see
 from train.vision import HEADS, WEIGHTS, Scenes, cell_labels, probe_loss
 
@@ -235,6 +238,43 @@ def test_features_give_the_same_logits_as_the_whole_model(tmp_path):
         batch = collate([sample], "all", tokenizer.pad_token_id)
         ours, _ = target_logits(model, batch)
     np.testing.assert_allclose(ours, full[batch.index - 1], atol=2e-2)
+
+
+def test_every_draw_of_a_stage_gets_its_turn_however_few_streams_a_process_has(tmp_path):
+    model, tokenizer = new_model(6)
+    build(tmp_path)
+    made = films(model, PixelConfig.from_checkpoint(tmp_path), range(3, 5), 12, tmp_path / "films")
+    alone = [dataclasses.replace(WORDS, types=(1.0, 0.0, 0.0), asks=(ask,)) for ask in ("see", "count", "exist")]
+    stage = dataclasses.replace(SMOKE.streams[0], steps=6, batch=1, draws=tuple(alone))
+    config = dataclasses.replace(SMOKE, streams=(stage,))
+    asked = {rank: set() for rank in range(config.processes)}
+    for rank, seen in asked.items():
+        for drawn in Draws(made, made, tokenizer, config, rank).stream(0):
+            text = tokenizer.decode(drawn.batch.ids)
+            forms = {ask: ASK[ask][0].split("{")[0].strip() for ask in ("see", "count", "exist")}
+            seen |= {ask for ask, form in forms.items() if form in text}
+    assert all(seen == {"see", "count", "exist"} for seen in asked.values())
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_a_request_that_stands_stays_in_the_history_as_a_session_keeps_it(seed):
+    scene = make_scene(seed, 120.0, (2.0, 5.0))
+    questions = draw_questions(scene, seed, (1.0, 3.0), (0.7, 0.2, 0.1), standing=3)
+    steps = mix(questions, 120)
+    film = Film(scene, (128, 96), np.zeros((120, 2, 12, 192), np.float16))
+    for end in (60, 90, 120):
+        messages = replay(film, questions, steps[:end], 6, 4).messages()
+        told = {m.text for m in messages if m.role == "user"}
+        waiting = [
+            qa.question
+            for qa in questions
+            if qa.t <= end
+            and qa.type != "realtime"
+            and not any(a.t < end for a in qa.answers if qa.type == "proactive")
+        ]
+        assert waiting
+        assert told.issuperset(waiting)  # however many have been asked since
+        assert len(told) < sum(qa.t <= end for qa in questions)  # of the others some are gone
 
 
 def test_a_color_without_a_name_is_not_taught():

@@ -40,7 +40,11 @@ class Draws(Dataset):
 
     def __getitem__(self, step: int) -> Drawn:
         stage, seed = self.stages[step], (self.config.seed, step, self.rank)
-        samples = [draw_sample(self.films, stage, self.builder, (*seed, i), self.busy, i) for i in range(stage.batch)]
+        # However few streams a process has in a step, all of the stage's draws get their turn.
+        turn = (step * self.config.processes + self.rank) * stage.batch
+        samples = [
+            draw_sample(self.films, stage, self.builder, (*seed, i), self.busy, turn + i) for i in range(stage.batch)
+        ]
         batch = collate(samples, self.config.supervise, self.pad)
         return Drawn(batch, event_labels(samples, batch.starts))
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 
 from aura_core.chunks import Chunk
-from aura_core.context import Context, Message, Turn
+from aura_core.context import Context, Message
 from aura_core.prompt import PromptBuilder, Span
 from aura_core.samples import Step, first_second, mix
 from data_pipeline.world.questions import QA, draw_questions
@@ -62,14 +62,30 @@ def blank_chunks(film: Film, seconds: int) -> list[Chunk]:
     return [Chunk(k, float(k), k + 1.0, black, f"{film.scene.seed}-{k}") for k in range(seconds)]
 
 
-def replay(film: Film, steps: Sequence[Step], n: int, n_extra: int) -> Context:
-    """The serving context after these steps."""
-    chunks = blank_chunks(film, len(steps))
-    turns = (
-        Turn(chunk, step.question, str(k) if step.question else None, step.reply)
-        for k, (chunk, step) in enumerate(zip(chunks, steps, strict=True))
-    )
-    return Context.replay(turns, n=n, n_extra=n_extra)
+def standing(questions: Sequence[QA], seconds: int) -> dict[int, int]:
+    """For each second in which a request was made that is to wait: that in which it is met, `seconds` where it is to
+    be met every time or never."""
+    out = {}
+    for qa in questions:
+        if qa.type == "realtime" or (qa.answers and qa.answers[0].t <= qa.t):
+            continue
+        once = qa.type == "proactive" and bool(qa.answers)
+        out[max(0, math.ceil(qa.t) - 1)] = first_second(qa.answers[0].t) if once else seconds
+    return out
+
+
+def replay(film: Film, questions: Sequence[QA], steps: Sequence[Step], n: int, n_extra: int) -> Context:
+    """The serving context after these steps. Requests are pinned while they stand, as a session does it: an alert for
+    one that the history has lost would teach to announce what nobody asked for."""
+    context, stands = Context(n=n, n_extra=n_extra), standing(questions, len(steps))
+    for k, (chunk, step) in enumerate(zip(blank_chunks(film, len(steps)), steps, strict=True)):
+        context.open_turn(chunk, step.question, str(k) if step.question else None)
+        if k in stands:
+            context.pin(str(k))
+        for asked in [asked for asked, met in stands.items() if met == k]:
+            context.unpin(str(asked))
+        context.close_turn(step.reply)
+    return context
 
 
 def make_sample(
@@ -86,7 +102,7 @@ def make_sample(
     """The prompt after `steps` of the film with these questions; its targets are the turns in the window. After a cut
     the first of them is left out: what its chunk is to be compared with has gone. The history holds what was `said`;
     where that is `slipped` there is no target, nor where an alert is `waiting` that may as well be said."""
-    context = replay(film, said, n, n_extra)
+    context = replay(film, questions, said, n, n_extra)
     messages = context.messages()
     prompt = builder.build(messages, generate=False)
     spans = [s for s in prompt.spans if messages[s.message - 1].chunk is not None]
@@ -144,8 +160,8 @@ def draw_sample(
     busy: Sequence[Film] = (),
     turn: int = 0,
 ) -> Sample:
-    """A random moment of a random film with fresh questions; of a `busy` film as often as the draw wants. `turn` is
-    the sample's place in its batch: the stage's draws take turns."""
+    """A random moment of a random film with fresh questions; of a `busy` film as often as the draw wants. The stage's
+    draws take turns."""
     rng = np.random.default_rng(list(seed))
     draw = stage.draws[turn % len(stage.draws)]
     chosen = busy if busy and rng.random() < draw.busy else films
