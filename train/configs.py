@@ -89,8 +89,6 @@ COUNTS = Draw(
     topics=("count", "count", "appear", "change"),
     vague=0.6,
 )
-# A request waits long while much else is asked, until only its pin keeps it in the history.
-AMID = Draw(((3.0, 6.0), (4.0, 10.0)), (0.88, 0.09, 0.03), (1,), foresight=0.9, busy=0.5, topics=_SELDOM)
 LATE, ONE_LATE = (replace(draw, topics=_SELDOM) for draw in (UNASKED, ONE_REQUEST))
 # What a batch is made of once the words and the comparison are there: in short windows and in those that are served.
 MIXED = (LATE, ONE_LATE, LATE, SO_FAR, COUNTS, UNASKED)
@@ -172,21 +170,6 @@ FURTHER_GPU = replace(  # the same with one GPU and 16 cores: nine times as many
         StreamStage(steps=2051, batch=60, window=(30, 15), draws=LONG, slips=Slips()),
     ),
 )
-WAITS = replace(  # what long histories teach, last and gently; the tower stays
-    FURTHER,
-    seed=4,
-    vision=VisionStage(steps=0),
-    first_scene=60_000,
-    scenes=150,
-    busy_scenes=150,
-    scene_seconds=240,
-    test_scenes=48,
-    test_every=500,
-    streams=(
-        StreamStage(steps=500, batch=4, window=(30, 15), draws=(AMID, LATE, RARE, SO_FAR), lr=5e-4, slips=Slips()),
-    ),
-    warmup=50,
-)
 ABLATION = replace(  # from a trained model, as the paper's begins with one; minutes, twelve times
     FURTHER,
     processes=1,
@@ -264,7 +247,6 @@ CONFIGS: dict[str, NanoConfig | AuraConfig] = {
     "nano": NANO,
     "nano_further": FURTHER,
     "nano_further_gpu": FURTHER_GPU,
-    "nano_waits": WAITS,
     "smoke": SMOKE,
     "aura_8b": AURA_8B,
     "aura_tiny": AURA_TINY,
