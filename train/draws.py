@@ -1,10 +1,10 @@
 """What each step of streaming training is shown, drawn by the training process or by others ahead of it.
 
-A step's draw depends on the recipe, its number and the process alone, so that a run that is gone on with, or drawn by
-another number of processes, sees the same.
+A step's draw depends on the recipe, its number and the rank alone, so that a run that is gone on with, or whose draws
+are made by another number of loaders, sees the same.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple, TypeVar
 
 import torch
@@ -50,9 +50,8 @@ class Draws(Dataset):
 
     def stream(self, first: int) -> Iterator[Drawn]:
         """The steps from `first` on, in order."""
-        steps: Iterable[int] = range(first, len(self))
-        workers = self.config.loaders
-        return iter(DataLoader(self, None, sampler=steps, num_workers=workers, collate_fn=as_drawn))
+        steps = range(first, len(self))
+        return iter(DataLoader(self, None, sampler=steps, num_workers=self.config.loaders, collate_fn=as_drawn))
 
 
 def moved(part: Part, device: torch.device) -> Part:

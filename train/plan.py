@@ -186,6 +186,8 @@ def describe(name: str, config: AuraConfig, load: Load, source: str) -> str:
 def describe_nano(config: NanoConfig) -> str:
     """The stages of the nano recipe."""
     lines = [f"begins with: {config.model or 'nothing'}"]
+    if config.tower:
+        lines.append(f"vision tower of: {config.tower}")
     lines.append(f"vision: {config.vision.steps} steps of {config.vision.batch} chunks")
     lines.append(f"films: {config.scenes + config.busy_scenes} scenes of {config.scene_seconds} s")
     for stage in config.streams:
