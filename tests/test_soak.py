@@ -1,5 +1,7 @@
 """The soak finds what grows, and nothing grows; never how fast."""
 
+import asyncio
+import gc
 import json
 import shutil
 import signal
@@ -125,6 +127,33 @@ def test_what_is_stopped_reports_what_it_has(
     assert "\nstopped after 0.03 of 0.10 hours\nnothing grows\n" in out
     assert (tmp_path / "r" / "soak.png").read_bytes().startswith(b"\x89PNG")
     assert [signal.getsignal(one) for one in (signal.SIGINT, signal.SIGTERM)] == handlers
+
+
+class Dropped:
+    """Litter that closes itself in a task when the collector comes, as the client of the openai package does."""
+
+    def __init__(self, seconds: float) -> None:
+        self.seconds, self.circle = seconds, self
+
+    def __del__(self) -> None:
+        self.circle = None
+        asyncio.get_running_loop().create_task(asyncio.sleep(self.seconds))
+
+
+@pytest.mark.parametrize(
+    ("seconds", "faults"), [(0.0, []), (3600.0, ["1 tasks are left over"])], ids=["ends", "goes on"]
+)
+def test_a_task_is_left_over_if_it_does_not_end(
+    seconds: float, faults: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    gc.disable()  # else it would come when it likes
+    try:
+        Dropped(0.0)  # of a run before
+        code = watched(monkeypatch, tmp_path / "r", {200: lambda: Dropped(seconds)})
+    finally:
+        gc.enable()
+    found = json.loads((tmp_path / "r" / "report.json").read_text())
+    assert (found["faults"], found["before"]["tasks"], code) == (faults, 1, len(faults))
 
 
 def test_what_is_killed_has_left_its_whole_hours(

@@ -30,6 +30,8 @@ MAX_SLOPE = 1.0
 MAX_DRIFT = 0.1
 #: Seconds of stream between two looks at memory.
 _LOOK = 60.0
+#: Seconds in which what ends by itself must have ended.
+_ENDING = 2.0
 
 
 @dataclass
@@ -81,6 +83,7 @@ class Soak:
         Cancelled once, it ends early and reports, `ended` being "stopped"; it is only cancelled when there is nothing
         to report. Raises BenchError if not one decision was made.
         """
+        await _collect()  # what was before this run is not its own
         before = Resources.now()
         viewers = [Viewer(self.assistant, number, self.paced, self.sound) for number in range(self.sessions)]
         t, ended = 0.0, "whole"
@@ -101,7 +104,7 @@ class Soak:
             for viewer in viewers:
                 await viewer.leave()
         viewers.clear()
-        gc.collect()
+        await _collect()
         if not self._decided:
             raise BenchError(self.errors[0] if self.errors else "not one decision was made")
         return self._report(before, Resources.now(), ended)
@@ -197,6 +200,14 @@ class Soak:
             if len(self.hours) > 1 and then is not None and now > then + 2 * self.sessions + 8:
                 faults.append(f"{name} grow: {then} after the first hour, {now} at the end")
         return faults
+
+
+async def _collect() -> None:
+    """Free what nobody holds any more, and let tasks end that are about to: a client of the openai package that is
+    collected closes itself in one."""
+    gc.collect()
+    if others := asyncio.all_tasks() - {asyncio.current_task()}:
+        await asyncio.wait(others, timeout=_ENDING)
 
 
 def memory_slope(memory: list[tuple[float, float]], skip: float) -> float | None:
