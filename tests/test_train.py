@@ -23,9 +23,10 @@ from data_pipeline.world.questions import draw_questions
 from data_pipeline.world.scene import make_scene
 from tests.command_line import ROOT
 from train import ablation, language
-from train.attention import BLOCKS
+from train.attention import PACKED
 from train.configs import SMOKE, WORDS
 from train.draws import Draws
+from train.events import ChangeProbes
 from train.features import Film, films
 from train.language import target_logits
 from train.model import build, new_model
@@ -100,7 +101,7 @@ def test_a_recipe_may_grow_while_it_runs(tmp_path):
 
 def test_packing_does_not_change_what_is_predicted(tmp_path):
     model, tokenizer = new_model(3)
-    model.model.language_model.set_attn_implementation(BLOCKS)
+    model.model.language_model.set_attn_implementation(PACKED)
     build(tmp_path)
     scene = one_film(model, tmp_path, 5, 12)
     builder = film_builder(tokenizer)
@@ -151,7 +152,7 @@ def test_features_give_the_same_logits_as_the_whole_model(tmp_path):
     from train.features import film_scene
 
     model, tokenizer = new_model(4)
-    model.model.language_model.set_attn_implementation(BLOCKS)
+    model.model.language_model.set_attn_implementation(PACKED)
     build(tmp_path)
     pixels = PixelConfig.from_checkpoint(tmp_path)
     made = one_film(model, tmp_path, 9, 12)
@@ -186,6 +187,23 @@ def test_features_give_the_same_logits_as_the_whole_model(tmp_path):
         batch = collate([sample], "all", tokenizer.pad_token_id)
         ours, _ = target_logits(model, batch)
     np.testing.assert_allclose(ours, full[batch.index - 1], atol=2e-2)
+
+
+@pytest.mark.parametrize("alone", [True, False])
+def test_fresh_probes_can_learn_without_teaching(alone, tmp_path):
+    model, tokenizer = new_model(8)
+    language = model.model.language_model
+    language.set_attn_implementation(PACKED)
+    build(tmp_path)
+    film = one_film(model, tmp_path, 100_003, 12)  # full of events
+    probes = ChangeProbes(language)
+    stage = dataclasses.replace(SMOKE.streams[0], batch=4, draws=(WORDS,))
+    drawn = Draws([film], [film], tokenizer, dataclasses.replace(SMOKE, streams=(stage,)), 0)[0]
+    target_logits(model, drawn.batch)
+    losses = probes.loss(drawn.batch.ids == model.config.video_token_id, drawn.labels, alone)
+    (losses.noticed + losses.awaited + losses.due).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in probes.parameters())
+    assert any(p.grad is not None for p in language.parameters()) != alone
 
 
 def test_every_draw_of_a_stage_gets_its_turn_however_few_streams_a_process_has(tmp_path):

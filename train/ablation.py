@@ -25,7 +25,7 @@ import numpy as np
 import torch
 
 from aura_core.pixels import PixelConfig
-from train.attention import BLOCKS
+from train.attention import PACKED
 from train.calibrate import WANTED_SILENCE, log_odds
 from train.configs import ABLATION, NanoConfig
 from train.features import films
@@ -52,7 +52,7 @@ FIGURES = {
 def measure(run: Path, source: Path, config: NanoConfig) -> dict[str, float]:
     """The figures (shares in 0..1) of a finished run."""
     model, tokenizer = new_model(config.seed)
-    model.model.language_model.set_attn_implementation(BLOCKS)
+    model.model.language_model.set_attn_implementation(PACKED)
     model.model.language_model.load_state_dict(torch.load(run / "stream.pt", weights_only=True)["language"])
     pixels = PixelConfig.from_checkpoint(source)
 

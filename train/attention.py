@@ -1,10 +1,11 @@
-"""Causal attention over packed samples, each of which sees only itself, for training.
+"""Causal attention over packed samples, each of which sees only itself, for training; transformers knows it by the
+name `PACKED`.
 
-On a CPU torch's fused kernel gains nothing from half precision; a product does, so in blocks of queries, out of plain
-matrix products, the few hundred tokens of a nano sample take two thirds of the time. The blocks leave out what the
-causal mask would hide anyway, and what would be padding is a quarter of a batch. On a GPU a kernel for each block
-costs more than padding does, so there the samples are laid side by side for the fused kernel. transformers knows both
-by the name `BLOCKS`.
+Which way is the fastest depends on the device. On a CPU torch's fused kernel gains nothing from half precision; a
+product does, so there, in blocks of queries, out of plain matrix products, the few hundred tokens of a nano sample take
+two thirds of the time. The blocks leave out what the causal mask would hide anyway, and what would be padding is a
+quarter of a batch. In single precision the fused kernel, sample by sample, takes half of the blocks' time. On a GPU a
+kernel for each of either costs more than padding does, so there the samples are laid side by side.
 """
 
 from collections.abc import Sequence
@@ -16,11 +17,11 @@ import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface
 
-BLOCKS = "causal_blocks"
+PACKED = "causal_packed"
 BLOCK = 256  # queries: smaller ones leave out more, and the products become too small to be fast
 
 
-def causal_blocks(
+def packed(
     module: torch.nn.Module,
     query: torch.Tensor,
     key: torch.Tensor,
@@ -34,15 +35,21 @@ def causal_blocks(
 
     `cu_seq_lens_q` (transformers' name) are the places at which packed samples begin, and the end of the last one."""
     if attention_mask is not None:
-        raise ValueError("causal_blocks: no mask but the causal one")
+        raise ValueError("packed samples have no mask but the causal one")
+    starts, device, kept = tuple(cu_seq_lens_q or (0, query.shape[2])), query.device.type, query.dtype
+    half = torch.is_autocast_enabled(device)
+    if half:
+        query, key, value = (x.to(torch.get_autocast_dtype(device)) for x in (query, key, value))
+    way = side_by_side if query.is_cuda else in_blocks if half else one_by_one
+    return way(query, key, value, starts, scaling).to(kept), None
+
+
+def in_blocks(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, starts: tuple[int, ...], scaling: float | None = None
+) -> torch.Tensor:
+    """See `packed`: matrix products of blocks of queries with the keys that they may see."""
     batch, heads, length, width = query.shape
     shared = key.shape[1]
-    starts = tuple(cu_seq_lens_q or (0, length))
-    if query.is_cuda:
-        return side_by_side(query, key, value, starts, scaling), None
-    kept = query.dtype
-    if torch.is_autocast_enabled("cpu"):
-        query, key, value = (x.to(torch.get_autocast_dtype("cpu")) for x in (query, key, value))
     query = query * (scaling if scaling is not None else width**-0.5)
     hidden = torch.full((min(BLOCK, length),) * 2, float("-inf"), dtype=query.dtype).triu(1)
     parts = []
@@ -56,7 +63,17 @@ def causal_blocks(
             with torch.autocast("cpu", enabled=False):
                 weights = scores.softmax(-1).view(batch, shared, -1, last - start)
             parts.append((weights @ value[:, :, start:last]).view(batch, heads, last - first, width))
-    return torch.cat(parts, 2).transpose(1, 2).to(kept), None
+    return torch.cat(parts, 2).transpose(1, 2)
+
+
+def one_by_one(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, starts: tuple[int, ...], scaling: float | None = None
+) -> torch.Tensor:
+    """See `packed`: torch's fused kernel on one sample after the other."""
+    sizes = [end - start for start, end in pairwise(starts)]
+    samples = zip(*(x.split(sizes, 2) for x in (query, key, value)), strict=True)
+    mixed = [scaled_dot_product_attention(*one, is_causal=True, scale=scaling, enable_gqa=True) for one in samples]
+    return torch.cat(mixed, 2).transpose(1, 2)
 
 
 @lru_cache(maxsize=1)
@@ -70,11 +87,9 @@ def _layout(starts: tuple[int, ...], device: torch.device) -> tuple[torch.Tensor
 def side_by_side(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, starts: tuple[int, ...], scaling: float | None = None
 ) -> torch.Tensor:
-    """What `causal_blocks` computes, for a batch of one row, with torch's fused kernel over padded samples."""
+    """See `packed`, for a batch of one row: torch's fused kernel over padded samples."""
     places, longest = _layout(starts, query.device)
-    samples, length, kept = len(starts) - 1, query.shape[2], query.dtype
-    if torch.is_autocast_enabled(query.device.type):
-        query, key, value = (x.to(torch.get_autocast_dtype(query.device.type)) for x in (query, key, value))
+    samples, length = len(starts) - 1, query.shape[2]
 
     def padded(x: torch.Tensor) -> torch.Tensor:
         rows = x[0].transpose(0, 1)  # (T, heads, D)
@@ -84,7 +99,7 @@ def side_by_side(
     laid = padded(query), padded(key), padded(value)
     mixed = scaled_dot_product_attention(*laid, is_causal=True, scale=scaling, enable_gqa=True)
     flat = mixed.transpose(1, 2).reshape(samples * longest, *mixed.shape[1::2])
-    return flat.index_select(0, places).view(1, length, *flat.shape[1:]).to(kept)
+    return flat.index_select(0, places).view(1, length, *flat.shape[1:])
 
 
-AttentionInterface.register(BLOCKS, causal_blocks)
+AttentionInterface.register(PACKED, packed)

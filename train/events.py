@@ -164,8 +164,11 @@ class ChangeProbes(torch.nn.Module):
         if torch.is_grad_enabled():
             self.seen[layer] = layer_norm(output[0].float(), output.shape[-1:])  # all samples are packed into one
 
-    def loss(self, video: torch.Tensor, labels: EventLabels) -> EventLosses:
-        """Of the layers kept of the last forward pass; `video` (T,) is the mask of its video tokens."""
+    def loss(self, video: torch.Tensor, labels: EventLabels, alone: bool = False) -> EventLosses:
+        """Of the layers kept of the last forward pass; `video` (T,) is the mask of its video tokens. `alone`: only the
+        probes learn from it, not what they read."""
+        if alone:
+            self.seen = {layer: hidden.detach() for layer, hidden in self.seen.items()}
         use, happened = labels.use, labels.seconds[:, 0] > 0
         shown = use[labels.chunk]
         cells, _ = self._probe(0, self.seen[CELL_LAYER][video][shown], labels.cells[shown])

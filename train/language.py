@@ -16,7 +16,7 @@ from torch.nn.functional import log_softmax
 from transformers import Qwen3VLForConditionalGeneration
 
 from aura_core.prompt import SILENT
-from train.attention import BLOCKS
+from train.attention import PACKED
 from train.checkpoint import load_state, save_state
 from train.configs import NanoConfig, StreamStage
 from train.draws import Draws, moved
@@ -24,6 +24,7 @@ from train.events import ChangeProbes
 from train.features import Film
 from train.loss import weighted_loss
 from train.optimizer import Optimizer
+from train.precision import half_precision
 from train.samples import Batch, collate, draw_sample, film_builder
 from train.vision import learning_rate
 
@@ -34,8 +35,8 @@ TOGETHER = 8  # samples that are judged at a time
 def target_logits(model: Qwen3VLForConditionalGeneration, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
     """Logits (T', vocabulary) that predict the targets, and the targets (T',); the head runs only there."""
     language = model.model.language_model
-    if language.config._attn_implementation != BLOCKS:
-        raise ValueError(f"packed samples need the attention {BLOCKS}")  # any other would let them see each other
+    if language.config._attn_implementation != PACKED:
+        raise ValueError(f"packed samples need the attention {PACKED}")  # any other would let them see each other
     embeds = language.embed_tokens(batch.ids)
     seen = batch.ids == model.config.video_token_id
     features = batch.features.float()
@@ -111,10 +112,12 @@ def train_streams(
             state["optimizer"] = optimizer = Optimizer(named, cycle.peak)
         batch, labels = moved(drawn.batch, model.device), moved(drawn.labels, model.device)
         optimizer.set_lr(learning_rate(step - cycle.first, cycle.end - cycle.first, cycle.peak, config.warmup))
-        with torch.autocast(model.device.type, dtype=torch.bfloat16):  # a quarter faster where the processor has it
+        with half_precision(model.device):  # a quarter faster
             logits, targets = target_logits(model, batch)
         loss = weighted_loss(logits.float(), targets, batch.weight, stage.batch)
-        events = probes.loss(batch.ids == model.config.video_token_id, labels)
+        # Fresh probes must not teach a trained network anything before they have learned to read it.
+        alone = config.model is not None and step < config.warmup
+        events = probes.loss(batch.ids == model.config.video_token_id, labels, alone)
         optimizer.zero_grad()
         aside = config.change_weight * events.noticed + config.wanted_weight * (events.awaited + events.due)
         (loss + aside).backward()

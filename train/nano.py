@@ -18,7 +18,7 @@ from transformers.utils import logging as transformers_logging
 
 from aura_core.engines.base import EngineError
 from aura_core.pixels import PixelConfig
-from train.attention import BLOCKS
+from train.attention import PACKED
 from train.calibrate import silence_bias
 from train.checkpoint import load_state, save_state
 from train.configs import NanoConfig
@@ -64,7 +64,7 @@ def worker(rank: int, config: NanoConfig, out: Path, source: Path) -> None:
         dist.init_process_group("gloo", init_method=rendezvous, rank=rank, world_size=config.processes)
     model, tokenizer = begin(config)
     load_state(source / TOWER, {"visual": model.model.visual})
-    model.model.language_model.set_attn_implementation(BLOCKS)
+    model.model.language_model.set_attn_implementation(PACKED)
     pixels = PixelConfig.from_checkpoint(source)
 
     def shot(first: int, count: int):

@@ -26,6 +26,7 @@ from data_pipeline.world.vocabulary import COLORS, KINDS, PLACES
 from train.checkpoint import load_state, save_state
 from train.configs import VisionStage
 from train.optimizer import Optimizer
+from train.precision import half_precision
 from train.tower import prepare, see
 
 CELL = 32
@@ -151,7 +152,7 @@ def pretrain(
     progress = tqdm(steps, initial=first, total=config.steps, desc="vision", disable=None)
     for step, (values, grids, labels) in zip(progress, loader, strict=True):
         optimizer.set_lr(learning_rate(step % cycle, cycle, config.lr, config.warmup))
-        with torch.autocast(model.device.type, dtype=torch.bfloat16):  # a fifth faster
+        with half_precision(model.device):  # a fifth faster
             merged, deepstack = see(visual, values.to(model.device), grids)
         labels = labels.to(model.device)
         loss, scores = probe_loss(probes[0], merged.float(), labels)
