@@ -12,8 +12,6 @@ from train import attention
 from train.model import new_model
 from train.precision import half_precision
 
-HERE = torch.device("cpu")
-
 
 @settings(max_examples=60, deadline=None)
 @given(
@@ -53,7 +51,7 @@ def test_half_precision_is_used_where_the_processor_multiplies_it(able, monkeypa
         real = getattr(attention, way)
         monkeypatch.setattr(attention, way, lambda *a, real=real, way=way: used.append((way, a[0].dtype)) or real(*a))
     x, y = torch.randn(1, 1, 6, 4), torch.eye(2)
-    with half_precision(HERE):
+    with half_precision(torch.device("cpu")):
         got, _ = attention.packed(torch.nn.Identity(), x, x, x, None, cu_seq_lens_q=(0, 2, 6))
         product = y @ y
     assert used == [("in_blocks", torch.bfloat16) if able else ("one_by_one", torch.float32)]
