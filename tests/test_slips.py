@@ -8,8 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from aura_core.samples import ACKNOWLEDGE, Step, mix
+from data_pipeline.world.language import content_words
 from data_pipeline.world.questions import draw_questions
 from data_pipeline.world.scene import make_scene
+from data_pipeline.world.vocabulary import NUMBERS
 from train.configs import UNASKED, StreamStage
 from train.features import Film
 from train.model import new_model
@@ -45,6 +47,25 @@ def test_there_are_slips_of_every_kind_and_none_where_none_are_wanted():
         kinds.update((steps[k].kind, said[k].kind) for k in slipped)
         assert slip(steps, scene, replace(MANY, share=0.0), np.random.default_rng(seed)) == (steps, frozenset())
     assert {(None, "alert"), ("alert", None), ("answer", "answer")} <= set(kinds)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000))
+def test_what_was_announced_so_far_is_taught_as_its_number(seed):
+    """An alert too many is counted by whoever reads it: the true number is no answer to learn then."""
+    scene = make_scene(seed, float(SECONDS), (1.5, 3.0), kinds=("star", "key", "cat"))
+    asks = ("so_far",)
+    steps = mix(draw_questions(scene, seed, (1.0, 3.0), (0.7, 0.0, 0.3), 3, topics=("appear",), asks=asks), SECONDS)
+    said, slipped = slip(steps, scene, MANY, np.random.default_rng(seed))
+    for k, step in enumerate(said):
+        if k in slipped or not (step.reply or "").startswith("So far"):
+            continue
+        things = content_words(step.reply) - set(NUMBERS) - {"object"}
+        true, read = (
+            sum(str(s.reply).startswith("I see a") and things <= content_words(s.reply) for s in story[:k])
+            for story in (steps, said)
+        )
+        assert true == read
 
 
 def test_slips_are_read_and_not_learned():

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from aura_core.samples import Step
-from data_pipeline.world.language import Thing, announce
+from data_pipeline.world.language import SO_FAR, Thing, announce, content_words
 from data_pipeline.world.scene import Scene
+from data_pipeline.world.vocabulary import NUMBERS
 
 _SOUND = 2  # seconds for which an event may still be announced by mistake
 _TOPICS = ("appear", "leave", "leave", "change", "move")
@@ -41,6 +42,7 @@ def slip(
     false = float(rng.choice(slips.false))
     answers = [step.reply for step in steps if step.kind == "answer"]
     last = None  # alert
+    unfounded: list[str] = []  # alerts
     for k in range(len(out)):
         step = out[k]
         chance = rng.random()
@@ -49,19 +51,27 @@ def slip(
                 out[k], out[k + 1] = Step(), step
                 slipped.add(k)
                 continue
-        elif step.kind == "answer" and chance < slips.wrong:
-            reply = answers[int(rng.integers(len(answers)))]
+        elif step.kind == "answer":
+            reply = answers[int(rng.integers(len(answers)))] if chance < slips.wrong else step.reply
             if reply != step.reply:
                 out[k] = replace(step, reply=reply)
+            if reply != step.reply or any(_miscounts(alert, str(step.reply)) for alert in unfounded):
                 slipped.add(k)
         elif step == Step() and chance < false:
             reply = last if last and rng.random() < slips.again else _false_alert(scene, k, rng)
             if reply is not None:
                 out[k] = Step(None, reply, "alert")
+                unfounded.append(reply)
                 slipped.add(k)
         if out[k].kind == "alert":
             last = out[k].reply
     return out, frozenset(slipped)
+
+
+def _miscounts(alert: str, answer: str) -> bool:
+    """Is the alert one more of what the answer says how many there were of so far? Read together they do not add up."""
+    things, seen = content_words(answer) - {*NUMBERS, "object"}, content_words(alert)
+    return answer.startswith(SO_FAR) and things <= seen and seen.isdisjoint({"gone", "moving"})
 
 
 def _false_alert(scene: Scene, k: int, rng: np.random.Generator) -> str | None:

@@ -144,9 +144,12 @@ def answer_side(things: Sequence[Thing], place: str) -> str:
     return sentence(f"{listing([t.indefinite for t in things])} {verb} {PLACES[place]}.")
 
 
+SO_FAR = "So far"
+
+
 def answer_so_far(number: int, thing: Thing) -> str:
     noun = Thing(thing.kind or "object", thing.color).noun if number == 1 else thing.plural
-    return f"So far {NUMBERS[number]} {noun}."
+    return f"{SO_FAR} {NUMBERS[number]} {noun}."
 
 
 def announce(event: str, thing: Thing, number: int = 0) -> str:
