@@ -12,21 +12,22 @@ from aura_core.prompt import Span
 from train.loss import Supervise, target_weights, weighted_loss
 
 
-def plain_loss(logits, labels, messages, supervise="last"):
-    """Equation (1) for one sample: messages are (start, end, silent), tokens predicted from the position before."""
+def plain_loss(logits, labels, messages, supervise="last", least=()):
+    """Equation (1) for one sample: messages are (start, end, silent), tokens predicted from the position before;
+    `least` is the least weight of each message if it is silent."""
     spoken = [m for m in messages if not m[2]]
     kept = spoken[-1:] if supervise.startswith("last") else spoken
     balanced = supervise in ("last", "all")
     n_silent = sum(m[2] for m in messages)
     numerator, denominator = 0.0, 0
-    for m in messages:
+    for m, firm in zip(messages, least or [0.0] * len(messages), strict=True):
         if not m[2] and m not in kept:
             continue
         for position in range(m[0], m[1]):
             row = [float(v) for v in logits[position - 1]]
             top = max(row)
             ce = top + math.log(sum(math.exp(v - top) for v in row)) - row[int(labels[position])]
-            numerator += ce * (1 / n_silent if m[2] and balanced else 1.0)
+            numerator += ce * (max(firm, 1 / n_silent) if m[2] and balanced else 1.0)
             denominator += 1
     return numerator / denominator if denominator else 0.0
 
@@ -42,17 +43,20 @@ def samples(draw):
     return messages, at, draw(st.integers(0, 2**20))
 
 
-@given(samples(), st.sampled_from(get_args(Supervise)))
+@given(samples(), st.sampled_from(get_args(Supervise)), st.data())
 @settings(max_examples=80)
-def test_one_sample_equals_the_formula(sample, supervise):
+def test_one_sample_equals_the_formula(sample, supervise, data):
     messages, length, seed = sample
+    least = data.draw(st.lists(st.sampled_from((0.0, 0.3, 1.0)), min_size=len(messages), max_size=len(messages)))
     rng = torch.Generator().manual_seed(seed)
     logits = torch.randn(length, 7, generator=rng, dtype=torch.float64) * 3
     labels = torch.randint(0, 7, (length,), generator=rng)
     spans = [Span(i, a, b, silent) for i, (a, b, silent) in enumerate(messages)]
-    targets = target_weights(spans, supervise)
+    targets = target_weights(spans, supervise, dict(zip(spans, least, strict=True)))
     loss = weighted_loss(logits[targets.index - 1], labels[targets.index], targets.weight.double(), 1)
-    assert float(loss) == pytest.approx(plain_loss(logits, labels, messages, supervise), rel=1e-5, abs=1e-9)
+    assert float(loss) == pytest.approx(plain_loss(logits, labels, messages, supervise, least), rel=1e-5, abs=1e-9)
+    if not any(least):
+        assert targets.weight.equal(target_weights(spans, supervise).weight)
 
 
 @given(st.lists(samples(), min_size=2, max_size=4))

@@ -96,6 +96,15 @@ def test_an_error_is_one_line(tmp_path, monkeypatch, capsys):
         run(monkeypatch, "--config", "nano", "--data", folder)
 
 
+@pytest.mark.parametrize("config", ["nano_gentle", "aura_tiny"])
+def test_a_tower_for_a_recipe_that_trains_none_is_refused(config, monkeypatch, capsys):
+    with pytest.raises(SystemExit, match="2"):
+        run(monkeypatch, "--config", config, "--tower", "some", "--dry-run")
+    assert capsys.readouterr().err.endswith(f"{config} leaves the vision tower as it is: no --tower\n")
+    assert run(monkeypatch, "--config", "nano_gentle", "--dry-run") == 0
+    assert "\nvision: the tower stays as it is\nfilms: " in capsys.readouterr().out
+
+
 def test_an_error_of_a_worker_process_is_one_line_too(tmp_path, untrained):
     video = replace(sample_sets.video(tmp_path, "a.mp4", 3), duration_s=30.0)
     folder = sample_sets.write(tmp_path, [sample_sets.sample(video, 20, 4)])

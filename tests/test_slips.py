@@ -12,10 +12,10 @@ from data_pipeline.world.language import content_words
 from data_pipeline.world.questions import draw_questions
 from data_pipeline.world.scene import make_scene
 from data_pipeline.world.vocabulary import NUMBERS
-from train.configs import UNASKED, StreamStage
+from train.configs import UNASKED, Draw, StreamStage
 from train.features import Film
 from train.model import new_model
-from train.samples import draw_sample, film_builder, unsettled, waver
+from train.samples import collate, draw_sample, film_builder, unsettled, waver
 from train.slips import Slips, slip
 
 SECONDS = 40
@@ -89,11 +89,12 @@ def test_slips_are_read_and_not_learned():
 
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 10_000))
-def test_what_is_only_half_shown_teaches_neither_to_speak_nor_to_be_silent(seed):
+def test_an_alert_may_be_said_in_either_second_while_its_event_is_half_shown(seed):
     scene = make_scene(seed, float(SECONDS), (1.5, 3.0))
     questions = draw_questions(scene, seed, (2.0, 5.0), (0.2, 0.4, 0.4), standing=4, topics=("appear", "move"))
     steps = mix(questions, SECONDS)
-    waiting = unsettled(questions, steps)
+    begun, hidden = unsettled(questions, steps)
+    waiting = begun | hidden
     answers = {a.t: a.text for qa in questions for a in qa.answers if a.t > qa.t}
     entering = [a for a in scene.actors if a.enter in answers]
     half = {
@@ -102,8 +103,9 @@ def test_what_is_only_half_shown_teaches_neither_to_speak_nor_to_be_silent(seed)
         for a in entering
         if k + 1 < a.enter and a.shown(k + 1.0)[0] > 1e-6 and steps[k] == Step()
     }
-    silent = {k for k in waiting if steps[k].reply is None}
-    spoken = set(waiting) - silent
+    silent, spoken = set(begun), set(hidden)
+    assert all(steps[k].reply is None for k in silent)
+    assert all(steps[k].reply == hidden[k] for k in spoken)
     assert half <= silent
     assert all(steps[k].question is None and any(k + 1 <= t < k + 1.6 for t in answers) for k in silent)
     late = {k for t, text in answers.items() if (k := int(t)) + 1 - t < 0.05 and steps[k].reply == text}
@@ -116,3 +118,45 @@ def test_what_is_only_half_shown_teaches_neither_to_speak_nor_to_be_silent(seed)
     assert moved <= {k + step for k in waiting for step in (0, 1)}
     assert all(said[k].question == steps[k].question for k in moved)
     assert all(said[k + 1].kind == "alert" or said[k].kind == "alert" for k in waiting if k in moved)
+
+
+def test_to_wait_for_what_is_half_shown_is_taught_and_to_have_spoken_then_is_not():
+    _, tokenizer = new_model(1)
+    builder = film_builder(tokenizer)
+    scenes = [make_scene(seed, float(SECONDS), (1.5, 3.0)) for seed in range(8)]
+    films = [Film(scene, (96, 64), np.zeros((SECONDS, 2, 24, 4), np.float16)) for scene in scenes]
+    appears = Draw(((1.0, 2.0),), (0.1, 0.3, 0.6), (6,), foresight=0.95, busy=0.0, topics=("appear",))
+    seen: Counter[str] = Counter()
+    for i in range(100):
+        sample = draw_sample(films, StreamStage(1, 1, (12, 6), (appears,)), builder, (7, i))
+        begun, hidden = unsettled(sample.questions, mix(list(sample.questions), SECONDS))
+        taught = {sample.first + sample.decisions.index(s.start - 1): s.silent for s in sample.spans}
+        window = range(sample.first + 1, sample.first + len(sample.decisions))
+        assert not taught.keys() & hidden.keys()
+        for k in begun.keys() & set(window):
+            spoke = bool(sample.due[k - sample.first])
+            assert taught.get(k) == (None if spoke else True)
+            seen["spoke" if spoke else "waited"] += 1
+    assert min(seen["spoke"], seen["waited"]) > 3
+
+
+def test_silence_while_something_happens_weighs_as_the_stage_says():
+    _, tokenizer = new_model(1)
+    builder = film_builder(tokenizer)
+    scene = make_scene(3, float(SECONDS), (3.0, 6.0))
+    film = Film(scene, (96, 64), np.zeros((SECONDS, 2, 24, 4), np.float16))
+    stage = StreamStage(1, 1, (12, 6), (UNASKED,), firm=0.4)
+    happens = {k for e in scene.events() for k in range(SECONDS) if e.since < k + 1 and k - 1 <= e.t}
+    for i in range(20):
+        sample = draw_sample([film], stage, builder, (5, i))
+        seconds = {s: sample.first + sample.decisions.index(s.start - 1) for s in sample.spans}
+        assert {seconds[s] for s in sample.firm} == happens & set(seconds.values())
+        assert set(sample.firm.values()) <= {0.4}
+        targets = collate([sample], "all", 0)
+        weight = dict(zip(targets.index.tolist(), targets.weight.tolist(), strict=True))
+        idle, busy = ({weight[s.start] for s in sample.spans if s.silent and (s in sample.firm) == x} for x in (0, 1))
+        assert len(idle) <= 1
+        assert len(busy) <= 1
+        if idle and busy:
+            number = sum(s.silent for s in sample.spans)
+            assert abs(busy.pop() / idle.pop() - 0.4 * number) < 1e-4

@@ -24,7 +24,7 @@ from data_pipeline.world.scene import make_scene
 from tests.command_line import ROOT
 from train import ablation, language
 from train.attention import PACKED
-from train.configs import SMOKE, WORDS
+from train.configs import SMOKE, WORDS, VisionStage
 from train.draws import Draws
 from train.events import ChangeProbes
 from train.features import Film, films
@@ -187,6 +187,24 @@ def test_features_give_the_same_logits_as_the_whole_model(tmp_path):
         batch = collate([sample], "all", tokenizer.pad_token_id)
         ours, _ = target_logits(model, batch)
     np.testing.assert_allclose(ours, full[batch.index - 1], atol=2e-2)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.25, 1.0])
+def test_a_share_of_the_weights_before_is_kept(kept, trained, tmp_path):
+    there = {"model": str(trained), "vision": VisionStage(steps=0), "processes": 1}
+    plain = dataclasses.replace(SMOKE, **there, lr=0.05, warmup=0)
+    before, after, mixed = (
+        load_file(folder / "model.safetensors")
+        for folder in (
+            trained,
+            train(plain, tmp_path / "plain"),
+            train(dataclasses.replace(plain, kept=kept), tmp_path / "mixed"),
+        )
+    )
+    assert max((before[name] - after[name]).abs().max() for name in before) > 0.05
+    for name in before:
+        want = after[name].float().lerp(before[name].float(), kept)
+        torch.testing.assert_close(mixed[name].float(), want, atol=1e-3, rtol=1e-3)
 
 
 @pytest.mark.parametrize("alone", [True, False])

@@ -54,7 +54,7 @@ def main() -> int:
         if data:
             parser.error(f"{args.config} makes its own data: no --data, --offline")
         config = replace(config, model=args.model or config.model, tower=args.tower)
-    elif args.tower:
+    if args.tower and (isinstance(config, AuraConfig) or not config.vision.steps):
         parser.error(f"{args.config} leaves the vision tower as it is: no --tower")
     if isinstance(config, AuraConfig) and not data and not args.dry_run:
         parser.error(f"{args.config} needs --data (or --offline)")

@@ -68,6 +68,8 @@ UNASKED = Draw(
 RARE = Draw(((30.0, 60.0),), (0.15, 0.5, 0.35), (1, 2), foresight=0.9, busy=0.5, topics=_SELDOM)
 # As people ask, mostly about what they see: on this the silence bias is set.
 LIFE = Draw(((3.0, 8.0), (4.0, 12.0), (10.0, 30.0)), (0.55, 0.25, 0.2), (2,), foresight=0.65, busy=0.0)
+# A request waits long while much else is asked, until only its pin keeps it in the history.
+AMID = Draw(((3.0, 6.0), (4.0, 10.0)), (0.88, 0.09, 0.03), (1,), foresight=0.9, busy=0.5, topics=_SELDOM)
 # How many so far: what was said again and again is to be counted.
 SO_FAR = Draw(
     ((1.0, 3.0), (2.0, 6.0), (4.0, 12.0)),
@@ -90,9 +92,13 @@ COUNTS = Draw(
     vague=0.6,
 )
 LATE, ONE_LATE = (replace(draw, topics=_SELDOM) for draw in (UNASKED, ONE_REQUEST))
+# What is asked for seldom comes, but much that is like it.
+UNMET, UNMET_COUNTS = (replace(draw, foresight=0.3) for draw in (LATE, COUNTS))
 # What a batch is made of once the words and the comparison are there: in short windows and in those that are served.
 MIXED = (LATE, ONE_LATE, LATE, SO_FAR, COUNTS, UNASKED)
 LONG = (LATE, RARE, SO_FAR, LIFE, COUNTS)
+SHARP = (LATE, SO_FAR, UNMET, COUNTS, LATE, UNMET_COUNTS)
+WAITING = (AMID, LATE, SO_FAR, UNMET, RARE, COUNTS)
 
 
 @dataclass(frozen=True)
@@ -108,6 +114,7 @@ class StreamStage:
     draws: tuple[Draw, ...] = (UNASKED,)  # taken in turn within a batch
     lr: float | None = None
     slips: Slips | None = None  # None: every history is true
+    firm: float = 0.0  # least weight of a silent message while something happens, so that there it is not drowned
 
 
 @dataclass(frozen=True)
@@ -132,6 +139,7 @@ class NanoConfig:
     )
     lr: float = 2e-3
     warmup: int = 100
+    kept: float = 0.0  # share of the language model's weights before that is mixed in at the end
     supervise: Supervise = "all"  # the world's truth holds for every answer in the window
     change_weight: float = 0.3  # of the auxiliary tasks (train/events.py): what happened
     wanted_weight: float = 0.5  # and whether anybody asked for it
@@ -169,6 +177,24 @@ FURTHER_GPU = replace(  # the same with one GPU and 16 cores: nine times as many
         StreamStage(steps=2004, batch=96, window=(14, 8), draws=MIXED, lr=2e-3, slips=Slips()),
         StreamStage(steps=2051, batch=60, window=(30, 15), draws=LONG, slips=Slips()),
     ),
+)
+# Last and gently: to wait for what is half shown, to keep silent where much happens, to count what was said whatever
+# was answered before, requests that wait long. The tower stays, and so does much of what was learned.
+GENTLE = replace(
+    FURTHER,
+    seed=6,
+    vision=VisionStage(steps=0),
+    first_scene=60_000,
+    scenes=350,
+    busy_scenes=550,
+    scene_seconds=200,
+    test_scenes=48,
+    test_every=850,
+    streams=(
+        StreamStage(steps=850, batch=4, window=(14, 8), draws=SHARP, lr=6e-4, slips=Slips(wrong=0.4), firm=0.3),
+        StreamStage(steps=950, batch=4, window=(30, 15), draws=WAITING, slips=Slips(wrong=0.4), firm=0.3),
+    ),
+    kept=0.5,
 )
 ABLATION = replace(  # from a trained model, as the paper's begins with one; minutes, twelve times
     FURTHER,
@@ -247,6 +273,7 @@ CONFIGS: dict[str, NanoConfig | AuraConfig] = {
     "nano": NANO,
     "nano_further": FURTHER,
     "nano_further_gpu": FURTHER_GPU,
+    "nano_gentle": GENTLE,
     "smoke": SMOKE,
     "aura_8b": AURA_8B,
     "aura_tiny": AURA_TINY,

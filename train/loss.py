@@ -12,7 +12,8 @@ For the paper's ablation (table 6): `cross-entropy` supervises every message wit
 which only weighs silence, and `last-unweighted`, which only leaves the earlier answers out.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from types import MappingProxyType
 from typing import Literal, NamedTuple
 
 import torch
@@ -32,11 +33,14 @@ class Targets(NamedTuple):
     silent: torch.Tensor
 
 
-def target_weights(spans: Sequence[Span], supervise: Supervise = "last") -> Targets:
+def target_weights(
+    spans: Sequence[Span], supervise: Supervise = "last", firm: Mapping[Span, float] = MappingProxyType({})
+) -> Targets:
     """The supervised tokens of a sample and their weights m_t w_t / sum(m).
 
-    `spans` are the sample's assistant messages, each with its `<|im_end|>`, in order. A sample without silent
-    messages (offline data) falls back to the plain mean; one without any message has no targets.
+    `spans` are the sample's assistant messages, each with its `<|im_end|>`, in order; silent ones in `firm` weigh so
+    much at least. A sample without silent messages (offline data) falls back to the plain mean; one without any
+    message has no targets.
     """
     silent = [s for s in spans if s.silent]
     spoken = [s for s in spans if not s.silent]
@@ -47,7 +51,7 @@ def target_weights(spans: Sequence[Span], supervise: Supervise = "last") -> Targ
     for span in sorted((*silent, *spoken), key=lambda s: s.start):
         size = span.end - span.start
         index += range(span.start, span.end)
-        weight += [share if span.silent else 1.0] * size
+        weight += [max(share, firm.get(span, 0.0)) if span.silent else 1.0] * size
         quiet += [span.silent] * size
     weights = torch.tensor(weight, dtype=torch.float32) / max(1, len(weight))
     return Targets(torch.tensor(index, dtype=torch.long), weights, torch.tensor(quiet, dtype=torch.bool))

@@ -188,7 +188,8 @@ def describe_nano(config: NanoConfig) -> str:
     lines = [f"begins with: {config.model or 'nothing'}"]
     if config.tower:
         lines.append(f"vision tower of: {config.tower}")
-    lines.append(f"vision: {config.vision.steps} steps of {config.vision.batch} chunks")
+    vision = f"{config.vision.steps} steps of {config.vision.batch} chunks"
+    lines.append(f"vision: {vision if config.vision.steps else 'the tower stays as it is'}")
     lines.append(f"films: {config.scenes + config.busy_scenes} scenes of {config.scene_seconds} s")
     for stage in config.streams:
         streams = stage.batch * config.processes

@@ -18,6 +18,7 @@ from aura_core.context import Context, Message
 from aura_core.prompt import PromptBuilder, Span
 from aura_core.samples import Step, first_second, mix
 from data_pipeline.world.questions import QA, draw_questions
+from data_pipeline.world.scene import Scene
 from train.configs import StreamStage
 from train.features import LATEST_FRAME, Film
 from train.loss import Supervise, target_weights
@@ -41,6 +42,7 @@ class Sample:
     film: Film
     first: int  # chunk of the film with which the window begins
     questions: Sequence[QA]  # of the whole stream
+    firm: dict[Span, float]  # least weights of silent targets
     due: list[int]  # for each chunk of the window: 1 an alert is due, 0 none is, -1 a question was asked or unsettled
 
 
@@ -96,13 +98,12 @@ def make_sample(
     slipped: frozenset[int],
     waiting: Collection[int],
     builder: PromptBuilder,
-    n: int,
-    n_extra: int,
+    stage: StreamStage,
 ) -> Sample:
     """The prompt after `steps` of the film with these questions; its targets are the turns in the window. After a cut
     the first of them is left out: what its chunk is to be compared with has gone. The history holds what was `said`;
     where that is `slipped` there is no target, nor where an alert is `waiting` that may as well be said."""
-    context = replay(film, questions, said, n, n_extra)
+    context = replay(film, questions, said, *stage.window)
     messages = context.messages()
     prompt = builder.build(messages, generate=False)
     spans = [s for s in prompt.spans if messages[s.message - 1].chunk is not None]
@@ -114,9 +115,11 @@ def make_sample(
     spans = [s for s in spans if _second(messages, s) not in untaught]
     features = film.features[shown[0] : shown[-1] + 1].swapaxes(1, 2)  # (chunks, cells, 2, width)
     asked = [bool(messages[s.message - 1].text) for s in spans]
+    stirring = eventful(film.scene)
+    firm = {s: stage.firm for s in spans if _second(messages, s) in stirring}
     features = features.reshape(-1, *features.shape[2:])
     due = [-1 if steps[k].question or k in waiting else int(steps[k].kind == "alert") for k in shown]
-    return Sample(prompt.ids, prompt.positions, features, spans, asked, decisions, film, shown[0], questions, due)
+    return Sample(prompt.ids, prompt.positions, features, spans, asked, decisions, film, shown[0], questions, firm, due)
 
 
 def _second(messages: Sequence[Message], span: Span) -> int:
@@ -126,20 +129,27 @@ def _second(messages: Sequence[Message], span: Span) -> int:
     return chunk.index
 
 
-def unsettled(questions: Sequence[QA], steps: Sequence[Step]) -> dict[int, str]:
-    """The seconds in which an alert may as well be said as left for the next, and the alert: those that end while its
-    event has begun but does not count yet, and those that end before one that counts can be seen."""
-    out = {}
+def eventful(scene: Scene) -> frozenset[int]:
+    """The seconds in which something happens or has just happened, where silence is hard to keep."""
+    return frozenset(
+        k for event in scene.events() for k in range(math.ceil(event.since) - 1, first_second(event.t) + 2)
+    )
+
+
+def unsettled(questions: Sequence[QA], steps: Sequence[Step]) -> tuple[dict[int, str], dict[int, str]]:
+    """The seconds in which an alert may be said as well as in the next, and the alert: those that end while its event
+    has begun but does not count yet, and those that end before one that counts can be seen."""
+    begun_in, hidden_in = {}, {}
     for qa in questions:
         for answer in (a for a in qa.answers if a.t > qa.t):
             k = first_second(answer.t)
             begun = k if answer.since is None else math.ceil(answer.since) - 1
             if begun < min(k, len(steps)) and steps[begun] == Step():
-                out[begun] = answer.text
+                begun_in[begun] = answer.text
             hidden = MOVING if qa.topic == "move" else LATEST_FRAME
             if k < len(steps) and steps[k].reply == answer.text and k + 1 - answer.t < hidden:
-                out[k] = answer.text
-    return out
+                hidden_in[k] = answer.text
+    return begun_in, hidden_in
 
 
 def waver(steps: Sequence[Step], waiting: Mapping[int, str], rng: np.random.Generator) -> list[Step]:
@@ -180,13 +190,14 @@ def draw_sample(
         asks=draw.asks,
         vague=draw.vague,
     )
-    n, n_extra = stage.window
-    end = int(rng.integers(min(n, length), length + 1))
+    end = int(rng.integers(min(stage.window[0], length), length + 1))
     steps = mix(questions, length)[:end]
-    waiting = unsettled(questions, steps)
-    steps = waver(steps, waiting, rng)
+    begun, hidden = unsettled(questions, steps)
+    steps = waver(steps, begun | hidden, rng)
+    # What has only begun is half seen and easily misnamed: to wait is taught, to have spoken is not.
+    waiting = hidden.keys() | {k for k in begun if steps[k] != Step()}
     said, slipped = slip(steps, film.scene, stage.slips, rng) if stage.slips else (steps, frozenset[int]())
-    return make_sample(film, questions, steps, said, slipped, waiting, builder, n, n_extra)
+    return make_sample(film, questions, steps, said, slipped, waiting, builder, stage)
 
 
 def collate(samples: Sequence[Sample], supervise: Supervise, pad: int) -> Batch:
@@ -198,7 +209,7 @@ def collate(samples: Sequence[Sample], supervise: Supervise, pad: int) -> Batch:
     for start, sample in zip(starts, samples, strict=False):
         ids[start : start + len(sample.ids)] = torch.from_numpy(sample.ids)
         positions[:, start : start + len(sample.ids)] = torch.from_numpy(sample.positions)
-    targets = [target_weights(s.spans, supervise) for s in samples]
+    targets = [target_weights(s.spans, supervise, s.firm) for s in samples]
     return Batch(
         ids,
         positions,
