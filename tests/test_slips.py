@@ -137,6 +137,9 @@ def test_to_wait_for_what_is_half_shown_is_taught_and_to_have_spoken_then_is_not
             spoke = bool(sample.due[k - sample.first])
             assert taught.get(k) == (None if spoke else True)
             seen["spoke" if spoke else "waited"] += 1
+        judged = draw_sample(films, StreamStage(1, 1, (12, 6), (appears,)), builder, (7, i), patient=False)
+        judged_seconds = {judged.first + judged.decisions.index(s.start - 1) for s in judged.spans}
+        assert judged_seconds == taught.keys() - begun.keys()
     assert min(seen["spoke"], seen["waited"]) > 3
 
 

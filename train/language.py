@@ -151,7 +151,7 @@ def margins(
     silent_token = tokenizer.convert_tokens_to_ids(SILENT)
     out: dict[str, list] = {"silent": [], "alert": [], "answer": [], "alert_right": [], "answer_right": []}
     seeds = range(len(films) * draws)
-    samples = [draw_sample([films[i % len(films)]], stage, builder, (seed, 0xF0, i)) for i in seeds]
+    samples = [draw_sample([films[i % len(films)]], stage, builder, (seed, 0xF0, i), patient=False) for i in seeds]
     for first in range(0, len(samples), TOGETHER):
         together = samples[first : first + TOGETHER]
         batch = moved(collate(together, "all", tokenizer.pad_token_id), model.device)

@@ -169,9 +169,11 @@ def draw_sample(
     seed: Sequence[int],
     busy: Sequence[Film] = (),
     turn: int = 0,
+    patient: bool = True,
 ) -> Sample:
     """A random moment of a random film with fresh questions; of a `busy` film as often as the draw wants. The stage's
-    draws take turns."""
+    draws take turns. `patient`: silence is a target while an alert's event is half shown and the alert comes after;
+    where silence is judged it is not, since the alert would have been right too."""
     rng = np.random.default_rng(list(seed))
     draw = stage.draws[turn % len(stage.draws)]
     chosen = busy if busy and rng.random() < draw.busy else films
@@ -195,7 +197,7 @@ def draw_sample(
     begun, hidden = unsettled(questions, steps)
     steps = waver(steps, begun | hidden, rng)
     # What has only begun is half seen and easily misnamed: to wait is taught, to have spoken is not.
-    waiting = hidden.keys() | {k for k in begun if steps[k] != Step()}
+    waiting = hidden.keys() | {k for k in begun if not patient or steps[k] != Step()}
     said, slipped = slip(steps, film.scene, stage.slips, rng) if stage.slips else (steps, frozenset[int]())
     return make_sample(film, questions, steps, said, slipped, waiting, builder, stage)
 
