@@ -196,6 +196,19 @@ GENTLE = replace(
     ),
     kept=0.5,
 )
+GENTLE_GPU = replace(  # the same with one GPU: ten times as many streams; not run yet
+    FURTHER_GPU,
+    seed=6,
+    vision=VisionStage(steps=0),
+    first_scene=70_000,
+    scenes=1500,
+    busy_scenes=2200,
+    scene_seconds=200,
+    streams=(
+        StreamStage(steps=1200, batch=96, window=(14, 8), draws=SHARP, lr=1e-3, slips=Slips(wrong=0.4), firm=0.3),
+        StreamStage(steps=2000, batch=60, window=(30, 15), draws=WAITING, slips=Slips(wrong=0.4), firm=0.3),
+    ),
+)
 ABLATION = replace(  # from a trained model, as the paper's begins with one; minutes, twelve times
     FURTHER,
     processes=1,
@@ -274,6 +287,7 @@ CONFIGS: dict[str, NanoConfig | AuraConfig] = {
     "nano_further": FURTHER,
     "nano_further_gpu": FURTHER_GPU,
     "nano_gentle": GENTLE,
+    "nano_gentle_gpu": GENTLE_GPU,
     "smoke": SMOKE,
     "aura_8b": AURA_8B,
     "aura_tiny": AURA_TINY,
