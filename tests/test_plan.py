@@ -101,6 +101,9 @@ def test_a_tower_for_a_recipe_that_trains_none_is_refused(config, monkeypatch, c
     with pytest.raises(SystemExit, match="2"):
         run(monkeypatch, "--config", config, "--tower", "some", "--dry-run")
     assert capsys.readouterr().err.endswith(f"{config} leaves the vision tower as it is: no --tower\n")
+
+
+def test_a_recipe_that_trains_no_tower_says_so(monkeypatch, capsys):
     assert run(monkeypatch, "--config", "nano_gentle", "--dry-run") == 0
     assert "\nvision: the tower stays as it is\nfilms: " in capsys.readouterr().out
 

@@ -196,17 +196,17 @@ GENTLE = replace(
     ),
     kept=0.5,
 )
-GENTLE_GPU = replace(  # the same with one GPU: ten times as many streams; not run yet
+GENTLE_GPU = replace(  # with one GPU ten times as many streams, and nothing mixed in; not run yet
     FURTHER_GPU,
     seed=6,
-    vision=VisionStage(steps=0),
+    vision=GENTLE.vision,
     first_scene=70_000,
     scenes=1500,
     busy_scenes=2200,
     scene_seconds=200,
     streams=(
-        StreamStage(steps=1200, batch=96, window=(14, 8), draws=SHARP, lr=1e-3, slips=Slips(wrong=0.4), firm=0.3),
-        StreamStage(steps=2000, batch=60, window=(30, 15), draws=WAITING, slips=Slips(wrong=0.4), firm=0.3),
+        replace(GENTLE.streams[0], steps=1200, batch=96, lr=1e-3),
+        replace(GENTLE.streams[1], steps=2000, batch=60),
     ),
 )
 ABLATION = replace(  # from a trained model, as the paper's begins with one; minutes, twelve times

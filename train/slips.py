@@ -34,7 +34,8 @@ class Slips:
 def slip(
     steps: Sequence[Step], scene: Scene, slips: Slips, rng: np.random.Generator
 ) -> tuple[list[Step], frozenset[int]]:
-    """The steps with slips, and at which of them there are any. Questions and acknowledgements stay as they are."""
+    """The steps with slips, and which of them teach nothing: the slips, and numbers so far that no longer fit what is
+    read. Questions and acknowledgements stay as they are."""
     out = list(steps)
     if rng.random() >= slips.share:
         return out, frozenset()
