@@ -87,6 +87,9 @@ class Profile:
     """Longest reply, in tokens."""
     silent_bias: float | None = None
     """Added to the silent token's logit; above 0 quieter, below 0 more eager; None: as the checkpoint says."""
+    alert_confidence: float | None = None
+    """An alert is said only if each of its words has at least this probability; 0: as it comes; None: as the
+    checkpoint says."""
     prewarm: bool = True
     """Compute the prompt after the next cut of the window in idle time."""
     device: str = "cpu"
@@ -104,6 +107,8 @@ class Profile:
         for name, kind in get_type_hints(type(self)).items():
             if get_origin(kind) is Literal and getattr(self, name) not in (allowed := get_args(kind)):
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
+        if self.alert_confidence is not None and not 0 <= self.alert_confidence <= 1:
+            raise ValueError(f"alert_confidence must lie within 0 and 1, not {self.alert_confidence}")
         if not self.checkpoint:
             raise ValueError("checkpoint must not be empty")
         for name in ("engine_url", "asr_url", "tts_url"):
@@ -173,6 +178,7 @@ def build_engine(profile: Profile) -> Engine:
         threads=profile.threads,
         dtype=getattr(torch, profile.dtype),
         silent_bias=profile.silent_bias,
+        alert_confidence=profile.alert_confidence,
         max_tokens=profile.max_tokens,
         device=profile.device,
         silence=profile.silence,
@@ -183,9 +189,11 @@ def _served(profile: Profile) -> Engine:
     from aura_core.engines.checkpoint import pixel_config, settings
     from aura_core.engines.openai import OpenAIEngine, ServerConfig
 
-    bias = profile.silent_bias
-    if bias is None and profile.silence == "token":
-        bias = settings(profile.checkpoint).get("silent_bias")
+    known = settings(profile.checkpoint)
+    bias, confidence = profile.silent_bias, profile.alert_confidence
+    if profile.silence == "token":
+        bias = known.get("silent_bias") if bias is None else bias
+        confidence = known.get("alert_confidence") if confidence is None else confidence
     try:
         config = ServerConfig(
             url=_url(profile, "engine"),
@@ -193,6 +201,7 @@ def _served(profile: Profile) -> Engine:
             key=os.environ.get(KEY),
             silence=profile.silence,
             silent_bias=float(bias or 0.0),
+            alert_confidence=float(confidence or 0.0),
             max_tokens=profile.max_tokens,
             pixels=pixel_config(profile.checkpoint, profile.max_pixels),
         )

@@ -72,12 +72,15 @@ def write_report(folder: Path, result: Figures) -> None:
 
 def _text(result: Figures) -> str:
     who = players(result)
-    bias = "the checkpoint's own" if result["silent_bias"] is None else result["silent_bias"]
+    bias, confidence = (
+        "the checkpoint's own" if result[name] is None else result[name] for name in ("silent_bias", "alert_confidence")
+    )
     parts = [
         "# Timeliness",
         f"Seed {result['seed']}{' (the public split)' * (result['seed'] == 0)}, {_hours(who)} of streams, "
         f"{'held-out' if result['held_out_wording'] else 'usual'} wording, "
-        f"{'held-out' if result['held_out_world'] else 'usual'} colors and backdrops, silent bias: {bias}.",
+        f"{'held-out' if result['held_out_world'] else 'usual'} colors and backdrops, silent bias: {bias}, "
+        f"confidence that an alert needs: {confidence}.",
         summary(result),
         _DEFINITIONS,
         "## By kind",

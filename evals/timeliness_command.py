@@ -49,6 +49,12 @@ def add_command(commands: Any) -> None:
         metavar="B",
         help="added to the silent token's logit; a few of them on a seed kept for it show what silence costs in alerts",
     )
+    model.add_argument(
+        "--alert-confidence",
+        type=float,
+        metavar="P",
+        help="an alert is said only if each of its words has at least this probability; 0: as it comes",
+    )
     model.add_argument("--device", help="cpu or cuda")
     model.add_argument(
         "--baseline",
@@ -117,7 +123,10 @@ def evaluate(args: argparse.Namespace) -> tuple[dict[str, Any], str]:
     if not names:
         args.error("--baselines-only needs a --baseline")
     profile = get_profile(args.profile).override(
-        checkpoint=args.checkpoint, silent_bias=args.silent_bias, device=args.device
+        checkpoint=args.checkpoint,
+        silent_bias=args.silent_bias,
+        alert_confidence=args.alert_confidence,
+        device=args.device,
     )
     processes = args.processes or (_cores() if profile.device == "cpu" else 1)
     if processes > 1:
@@ -139,6 +148,7 @@ def _about(profile: Profile, plan: Plan) -> dict[str, Any]:
         "profile": profile.name,
         "checkpoint": profile.checkpoint,
         "silent_bias": profile.silent_bias,
+        "alert_confidence": profile.alert_confidence,
         "seed": plan.seed,
         "held_out_wording": plan.held_out,
         "held_out_world": plan.split == "held_out",

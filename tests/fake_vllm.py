@@ -39,6 +39,8 @@ class FakeVllm:
     """If set, every token after the first waits for a permit."""
     ids: bool = True
     """Answers /tokenize."""
+    logprobs: Callable[[str], Any] | None = lambda token: -0.01
+    """Of every token it says, where it is asked for; None: it tells none."""
 
     def __post_init__(self) -> None:
         self.bodies: list[dict[str, Any]] = []
@@ -239,6 +241,8 @@ class _Handler(BaseHTTPRequestHandler):
                     self._break(fault)
                 last = number == len(tokens) - 1 and fault != "no end"
                 choice = {"index": 0, "delta": {"content": token}, "finish_reason": "stop" if last else None}
+                if body.get("logprobs") and fake.logprobs is not None:
+                    choice["logprobs"] = {"content": [{"token": token, "logprob": fake.logprobs(token)}]}
                 self._event({"choices": [choice]})
                 written += 1
             if body["stream_options"]["include_usage"]:

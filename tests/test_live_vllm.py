@@ -144,6 +144,7 @@ async def both(url: str) -> AsyncIterator[Both]:
         url,
         pixels=pixel_config(NANO_CHECKPOINT),
         silent_bias=settings(NANO_CHECKPOINT)["silent_bias"],
+        alert_confidence=settings(NANO_CHECKPOINT).get("alert_confidence", 0.0),
         event_timeout=PATIENCE,
     )
     served = OpenAIEngine(config)

@@ -52,7 +52,9 @@ def test_the_checkpoint_is_a_qwen3_vl_of_at_most_ten_megabytes(trained):
     tokenizer = AutoTokenizer.from_pretrained(trained)
     assert tokenizer.convert_tokens_to_ids("<|silent|>") == model.config.text_config.eos_token_id + 6
     assert PixelConfig.from_checkpoint(trained).max_pixels > 0
-    assert isinstance(json.loads((trained / "aura.json").read_text())["silent_bias"], float)
+    served = json.loads((trained / "aura.json").read_text())
+    assert isinstance(served["silent_bias"], float)
+    assert served["alert_confidence"] == SMOKE.alert_confidence
 
 
 def test_a_finished_run_started_again_changes_nothing(trained):

@@ -228,7 +228,7 @@ async def test_the_result_is_served_as_it_was_trained(untrained, whole):
     engine = LocalEngine(whole / "checkpoint")
     try:
         assert engine.network.pixels == PixelConfig.from_checkpoint(untrained)
-        assert engine.silent_bias == 0.0
+        assert (engine.silent_bias, engine.alert_confidence) == (0.0, 0.0)
         assert engine.network.settings["vocabulary"]
         assert engine.builder.silent == AutoTokenizer.from_pretrained(untrained).convert_tokens_to_ids(SILENT)
     finally:

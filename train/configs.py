@@ -148,6 +148,7 @@ class NanoConfig:
     loaders: int = 0  # processes of each that draw and render ahead of training; 0: it does that itself
     test_scenes: int = 24  # for the running figures and, another draw, for the silence bias
     test_every: int = 200  # steps
+    alert_confidence: float = 0.9  # stored with the checkpoint: an alert whose words are less likely is not said yet
 
 
 # In half of the scenes shapes are told by their shape alone.

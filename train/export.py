@@ -15,15 +15,20 @@ from train.model import chat_template, processor_config, save_texts
 
 
 def export(
-    model: Qwen3VLForConditionalGeneration, tokenizer: PreTrainedTokenizerFast, folder: Path, silent_bias: float = 0.0
+    model: Qwen3VLForConditionalGeneration,
+    tokenizer: PreTrainedTokenizerFast,
+    folder: Path,
+    silent_bias: float = 0.0,
+    alert_confidence: float = 0.0,
 ) -> None:
-    """Write `folder` whole or not at all. `silent_bias` is added to the first token's silent logit when served."""
+    """Write `folder` whole or not at all. When served, `silent_bias` is added to the first token's silent logit, and an
+    alert is said only if each of its words has `alert_confidence` at least."""
     with whole(folder) as temporary:
         half = Qwen3VLForConditionalGeneration(model.config)
         half.load_state_dict(model.state_dict())
         half.generation_config = model.generation_config
         half.half().save_pretrained(temporary)
-        save_texts(temporary, tokenizer, {"silent_bias": round(silent_bias, 3)})
+        save_texts(temporary, tokenizer, {"silent_bias": round(silent_bias, 3), "alert_confidence": alert_confidence})
 
 
 def export_tuned(
@@ -37,8 +42,8 @@ def export_tuned(
     """Write a fine-tuned model, in bfloat16, whole or not at all.
 
     `state` are its weights, all of them on this process (`model` itself may be sharded); `base` is the checkpoint that
-    training began with, whose `aura.json` is kept. The processor's settings are those of training. The silence bias is
-    0: the one of `base` was measured on other weights.
+    training began with, whose `aura.json` is kept. The processor's settings are those of training. The silence bias and
+    the confidence of alerts are 0: those of `base` were measured on other weights.
     """
     with whole(folder) as temporary:
         with torch.device("meta"):
@@ -65,7 +70,8 @@ def export_tuned(
         }
         (temporary / "processor_config.json").write_text(json.dumps(settings, indent=2) + "\n")
         known = base / "aura.json"
-        aura = (json.loads(known.read_text()) if known.is_file() else {}) | {"silent_bias": 0.0}
+        aura = json.loads(known.read_text()) if known.is_file() else {}
+        aura |= {"silent_bias": 0.0, "alert_confidence": 0.0}
         (temporary / "aura.json").write_text(json.dumps(aura, indent=2) + "\n")
 
 

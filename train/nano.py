@@ -86,7 +86,7 @@ def worker(rank: int, config: NanoConfig, out: Path, source: Path) -> None:
             mix_in(model, begin(config)[0], config.kept)
         bias, figures = silence_bias(model, tokenizer, calibration, config)
         print(figures, flush=True)
-        export(model, tokenizer, out / "checkpoint", bias)
+        export(model, tokenizer, out / "checkpoint", bias, config.alert_confidence)
     if config.processes > 1:
         dist.destroy_process_group()
 

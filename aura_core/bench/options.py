@@ -9,8 +9,8 @@ from aura_core.presets import PRESETS
 from aura_core.profiles import PROFILES, Profile, get_profile
 
 _FIELDS = (
-    "checkpoint", "silence", "silent_bias", "threads", "device", "dtype", "n", "n_extra", "prewarm", "engine_url",
-    "model", "asr_url", "asr_model", "tts_url", "tts_model", "language", "preset", "gpus",
+    "checkpoint", "silence", "silent_bias", "alert_confidence", "threads", "device", "dtype", "n", "n_extra", "prewarm",
+    "engine_url", "model", "asr_url", "asr_model", "tts_url", "tts_model", "language", "preset", "gpus",
 )  # fmt: skip
 
 
@@ -19,6 +19,7 @@ def add_profile(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", choices=list(PROFILES), default="nano")
     parser.add_argument("--checkpoint", help="another checkpoint: a folder or owner/name")
     parser.add_argument("--silent-bias", type=float, metavar="B", help="added to the silent token's logit")
+    parser.add_argument("--alert-confidence", type=float, metavar="P", help="least probability of an alert's words")
     parser.add_argument("--silence", choices=["token", "prompt"], help="prompt: a plain model, asked to be silent")
     parser.add_argument("--threads", type=int, help="CPU threads of the model")
     parser.add_argument("--device", help="cpu or cuda")

@@ -39,6 +39,8 @@ class StepStats:
     """The prefix had been computed ahead of time by `prewarm`."""
     quieter: float = 0.0
     """What the user had added to the bias on silence (see `TunableSession`)."""
+    confidence: float | None = None
+    """The least probability among the generated tokens after the first; None: not known, or stopped before the end."""
     prompt: np.ndarray | None = field(default=None, repr=False, compare=False)
     """The prompt itself, int64 token ids (T,), from engines that build it."""
 
@@ -108,6 +110,11 @@ class Tunable(Protocol):
     def open(self) -> TunableSession:
         """See `Engine.open`."""
         ...
+
+
+def unasked(messages: Sequence[Message]) -> bool:
+    """Whether the next message answers nothing that was just said: if it speaks, it is an alert."""
+    return not messages[-1].text
 
 
 class EngineError(RuntimeError):

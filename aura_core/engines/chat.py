@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -34,6 +35,9 @@ class ServerConfig:
     prompt asks to write it in letters."""
     silent_bias: float = 0.0
     """Added to the logit of the silent token, within -100..100."""
+    alert_confidence: float = 0.0
+    """An alert is said only if each of its words has at least this probability, and only when it is whole; 0: as it
+    comes."""
     max_tokens: int = 64
     pixels: PixelConfig = RELEASED_PIXELS
     """How the server's processor sees a chunk; frames are brought to that size here."""
@@ -48,6 +52,8 @@ class ServerConfig:
             raise ValueError(f"silent_bias must lie within -100 and 100, not {self.silent_bias}")
         if self.silence == "prompt" and self.silent_bias:
             raise ValueError("silent_bias needs a model with a silent token (silence: token)")
+        if not 0 <= self.alert_confidence <= 1:
+            raise ValueError(f"alert_confidence must lie within 0 and 1, not {self.alert_confidence}")
 
 
 def request(
@@ -57,10 +63,12 @@ def request(
     max_tokens: int,
     *,
     generate: bool,
+    weighed: bool,
     stop_ids: Sequence[int],
     silent_id: int | None,
 ) -> dict[str, Any]:
-    """The body of a request. Without `generate` nothing opens a next message: for a prefix."""
+    """The body of a request. Without `generate` nothing opens a next message: for a prefix. `weighed`: with the
+    probability of every token."""
     body: dict[str, Any] = {
         "model": model,
         "messages": shipment.messages,
@@ -78,6 +86,8 @@ def request(
         body["stop"] = [SILENT]
     if config.silent_bias and silent_id is not None:
         body["logit_bias"] = {str(silent_id): config.silent_bias}
+    if weighed:
+        body["logprobs"] = True
     if not generate:
         body["add_generation_prompt"] = False
     return body
@@ -110,6 +120,15 @@ def read_piece(event: dict[str, Any]) -> tuple[str, bool]:
     except (AttributeError, LookupError, TypeError):
         pass
     raise EngineError("the model server sent an event that is no piece of a chat message")
+
+
+def read_probabilities(event: dict[str, Any]) -> list[float]:
+    """Of the event's tokens; none where the server does not tell. Raises EngineError for what is no probability."""
+    try:
+        told = (event.get("choices") or [{}])[0].get("logprobs") or {}
+        return [math.exp(min(0.0, float(token["logprob"]))) for token in told.get("content") or ()]
+    except (AttributeError, LookupError, TypeError, ValueError) as error:
+        raise EngineError("the model server sent probabilities that are none") from error
 
 
 def misses_frames(error: Exception) -> bool:

@@ -19,7 +19,7 @@ import torch
 
 from aura_core.chunks import Chunk
 from aura_core.context import Message
-from aura_core.engines.base import EngineError, StepStats
+from aura_core.engines.base import EngineError, StepStats, unasked
 from aura_core.engines.network import Network, resolve_checkpoint
 from aura_core.engines.prefix import PrefixMemory
 from aura_core.engines.utterance import Utterance
@@ -44,6 +44,8 @@ class LocalEngine:
         dtype: of weights and computation.
         silent_bias: added to the logit of `<|silent|>` on the first token of a message: above 0 quieter, below 0 more
             eager. By default the checkpoint's own (`silent_bias` in its `aura.json`), or 0.
+        alert_confidence: an alert is said only if each of its words has at least this probability, and only when it is
+            whole; 0: as it comes. By default the checkpoint's own (`alert_confidence` in its `aura.json`), or 0.
         max_tokens: longest message.
         device: "cpu" or a CUDA device.
         silence: `token`, or `prompt` for a plain Qwen3-VL that the system prompt asks to write it in letters; there is
@@ -59,6 +61,7 @@ class LocalEngine:
         threads: int | None = None,
         dtype: torch.dtype = torch.float32,
         silent_bias: float | None = None,
+        alert_confidence: float | None = None,
         max_tokens: int = 64,
         device: str = "cpu",
         silence: Literal["token", "prompt"] = "token",
@@ -67,10 +70,16 @@ class LocalEngine:
             raise EngineError("max_tokens and threads must be at least 1")
         if silence == "prompt" and silent_bias:
             raise EngineError("silent_bias needs a model with a silent token")
+        if alert_confidence is not None and not 0 <= alert_confidence <= 1:
+            raise EngineError(f"alert_confidence must lie within 0 and 1, not {alert_confidence}")
         folder = resolve_checkpoint(checkpoint)
         self.network = Network(folder, dtype, device)
         self.max_tokens = max_tokens
-        self.silent_bias = float(self.network.settings.get("silent_bias", 0.0) if silent_bias is None else silent_bias)
+        known = {} if silence == "prompt" else self.network.settings
+        self.silent_bias = float(known.get("silent_bias", 0.0) if silent_bias is None else silent_bias)
+        self.alert_confidence = float(
+            known.get("alert_confidence", 0.0) if alert_confidence is None else alert_confidence
+        )
         try:
             self.builder = PromptBuilder(self.network.tokenizer, self._merged_grid, plain=silence == "prompt")
         except ValueError as error:
@@ -155,7 +164,9 @@ class LocalSession:
         stats = StepStats() if stats is None else stats
         stats.quieter = self.quieter
         messages = list(messages)
-        utterance = Utterance(self._engine.network.tokenizer, self._engine.control_tokens, self._engine.max_tokens)
+        engine = self._engine
+        wanted = engine.alert_confidence if unasked(messages) else 0.0
+        utterance = Utterance(engine.network.tokenizer, engine.control_tokens, engine.max_tokens, wanted)
         token, delta = await self._run(lambda: self._first(messages, utterance, stats, called))
         first = time.perf_counter()
         stats.ttft_ms = (first - called) * 1e3
@@ -163,6 +174,7 @@ class LocalSession:
             if delta:
                 yield delta
             if utterance.done:
+                stats.confidence = utterance.confidence
                 return
             token, delta = await self._run(lambda last=token: self._next(last, utterance, stats))
             stats.decode_ms = (time.perf_counter() - first) * 1e3
@@ -212,7 +224,7 @@ class LocalSession:
     def _take(logits: torch.Tensor, utterance: Utterance, stats: StepStats) -> tuple[int, str]:
         token = int(logits.argmax())
         stats.new_tokens += 1
-        return token, utterance.add(token)
+        return token, utterance.add(token, float(logits.softmax(-1)[token]))
 
 
 def _inference(work: Callable[[], _Result]) -> Callable[[], _Result]:

@@ -23,8 +23,17 @@ from typing import Any
 import openai
 
 from aura_core.context import Message
-from aura_core.engines.base import EngineError, StepStats
-from aura_core.engines.chat import ServerConfig, count_tokens, failure, misses_frames, one_line, read_piece, request
+from aura_core.engines.base import EngineError, StepStats, unasked
+from aura_core.engines.chat import (
+    ServerConfig,
+    count_tokens,
+    failure,
+    misses_frames,
+    one_line,
+    read_piece,
+    read_probabilities,
+    request,
+)
 from aura_core.engines.frames import Shipment, Shipping
 from aura_core.engines.utterance import TextUtterance
 from aura_core.pixels import PixelConfig
@@ -117,9 +126,9 @@ class OpenAIEngine:
         await self._client.close()
 
     async def stream(
-        self, shipment: Shipment, max_tokens: int, generate: bool, session: str
+        self, shipment: Shipment, max_tokens: int, generate: bool, weighed: bool, session: str
     ) -> openai.AsyncStream[object]:
-        """Send a request; the server's events as they come. Without `generate` nothing opens a next message.
+        """Send a request; the server's events as they come. `generate` and `weighed` are those of `request`.
 
         `session` goes along as a header: a proxy before several servers sends a session always to the same one, which
         has its frames and its prefix.
@@ -132,6 +141,7 @@ class OpenAIEngine:
             shipment,
             max_tokens,
             generate=generate,
+            weighed=weighed,
             stop_ids=self.stop_ids,
             silent_id=self.silent_id,
         )
@@ -167,8 +177,10 @@ class OpenAISession:
         first, _ = _ends(messages)
         stats.prewarmed = first != self._first and first == self._ahead[0]
         self._first = first
-        utterance = TextUtterance()
-        async with aclosing(self._events(messages, self._engine.config.max_tokens)) as events:
+        config = self._engine.config
+        wanted = config.alert_confidence if unasked(messages) else 0.0
+        utterance = TextUtterance(wanted)
+        async with aclosing(self._events(messages, config.max_tokens, weighed=wanted > 0)) as events:
             async for event in events:
                 count_tokens(event, stats)
                 piece, over = read_piece(event)
@@ -179,10 +191,12 @@ class OpenAISession:
                     stats.ttft_ms = stats.prefill_ms = now
                 stats.decode_ms = now - stats.ttft_ms
                 stats.new_tokens += bool(piece)
-                if (delta := utterance.add(piece) if piece else "") or over:
+                if (delta := utterance.add(piece, read_probabilities(event)) if piece else "") or over:
                     delta += utterance.end() if over else ""
                     if delta:
                         yield delta
+                if utterance.done and wanted:
+                    stats.confidence = utterance.confidence
                 if over:
                     await _usage(events, stats)
                     return
@@ -219,7 +233,7 @@ class OpenAISession:
                 continue
 
     async def _events(
-        self, messages: Sequence[Message], max_tokens: int, generate: bool = True
+        self, messages: Sequence[Message], max_tokens: int, generate: bool = True, weighed: bool = False
     ) -> AsyncGenerator[dict[str, Any], None]:
         """What the server sends for these messages. Closing this closes the connection, which stops the server.
 
@@ -235,7 +249,7 @@ class OpenAISession:
             except ValueError as error:
                 raise EngineError(f"the picture cannot be sent: {one_line(error)}") from error
             try:
-                stream = await self._engine.stream(shipment, max_tokens, generate, self._id)
+                stream = await self._engine.stream(shipment, max_tokens, generate, weighed, self._id)
                 try:
                     async for event in stream:
                         if not isinstance(event, dict):

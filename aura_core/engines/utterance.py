@@ -2,14 +2,15 @@
 
 The decision falls on the first token after optional white space: `<|silent|>`, that text spelled out (checkpoints do
 it), or the end with nothing but punctuation before it mean silence. Until it has fallen, no text is given out, and
-neither is half a character: byte-level tokens may end inside one. The same for tokens that are computed here
-(`Utterance`) and for pieces of text from a server (`TextUtterance`).
+neither is half a character: byte-level tokens may end inside one. A message that must be sure of its words is given out
+whole at its end, and is silence as soon as one of them is less likely than wanted. The same for tokens that are
+computed here (`Utterance`) and for pieces of text from a server (`TextUtterance`).
 """
 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from aura_core.prompt import SILENT, is_silence, may_be_silence
@@ -25,9 +26,15 @@ _CONTROL_BEGUN = re.compile(r"<(\|([a-z_]+\|?)?)?$")
 
 
 class _Growing:
-    """A text that grows: what of it has been given out, and whether it is speech."""
+    """A text that grows: what of it has been given out, and whether it is speech. `confidence` is the least
+    probability that each token but the first must have, for there is none where the decision itself falls: the bias on
+    silence is set for that. 0: none is asked for."""
 
-    def __init__(self) -> None:
+    def __init__(self, confidence: float = 0.0) -> None:
+        self.confidence = 1.0
+        """The least probability among the tokens so far."""
+        self._wanted = confidence
+        self._weighed = 0
         self._given = ""
         self._speaks = False
         self._steps = 0
@@ -39,13 +46,23 @@ class _Growing:
         """The message is over and nothing was said."""
         return self.done and not self._speaks
 
+    def _weigh(self, probabilities: Sequence[float]) -> None:
+        """Take the probabilities of the next tokens."""
+        begun, self._weighed = self._weighed > 0, self._weighed + len(probabilities)
+        self.confidence = min([self.confidence, *(probabilities if begun else probabilities[1:])])
+
     def _show(self, text: str) -> str:
         """The part of `text`, the whole message so far, that may be shown and has not been."""
+        if self.confidence < self._wanted:
+            self.done = True
+            return ""
         # Bytes that will never be a character are dropped as well. What was given out stays the beginning of the text.
         whole = text.replace(_HALF, "").lstrip()
         if not self._speaks:
             if is_silence(whole) if self.done else may_be_silence(whole):
                 self.done = self.done or whole.startswith(SILENT) or self._steps >= _UNDECIDED
+                return ""
+            if self._wanted and not self.done:
                 return ""
             self._speaks = True
         # White space at the end waits for what follows it: a message ends without.
@@ -61,19 +78,21 @@ class Utterance(_Growing):
         tokenizer: has `decode(ids, skip_special_tokens=..., clean_up_tokenization_spaces=...)`.
         control: ids that never are text; any of them ends the message.
         max_tokens: the message ends after so many tokens.
+        confidence: see `_Growing`.
     """
 
-    def __init__(self, tokenizer: Any, control: Collection[int], max_tokens: int) -> None:
-        super().__init__()
+    def __init__(self, tokenizer: Any, control: Collection[int], max_tokens: int, confidence: float = 0.0) -> None:
+        super().__init__(confidence)
         self._tokenizer = tokenizer
         self._control = control
         self._max_tokens = max_tokens
         self._ids: list[int] = []
 
-    def add(self, token: int) -> str:
+    def add(self, token: int, probability: float = 1.0) -> str:
         """Take the next token; returns the text that may be shown now, often none."""
         if self.done:
             raise ValueError("the message is over")
+        self._weigh([probability])
         if token in self._control:
             self.done = True
         else:
@@ -91,14 +110,16 @@ class TextUtterance(_Growing):
     message for people holds one.
     """
 
-    def __init__(self) -> None:
-        super().__init__()
+    def __init__(self, confidence: float = 0.0) -> None:
+        super().__init__(confidence)
         self._text = ""
 
-    def add(self, piece: str) -> str:
-        """Take the next piece; returns the text that may be shown now, often none."""
+    def add(self, piece: str, probabilities: Sequence[float] = ()) -> str:
+        """Take the next piece, and the probabilities of its tokens where they are known; returns the text that may be
+        shown now, often none."""
         if self.done:
             raise ValueError("the message is over")
+        self._weigh(probabilities)
         self._steps += 1
         self._text += piece
         if (control := _CONTROL.search(self._text)) is not None:
