@@ -45,7 +45,7 @@ FIGURES = {
     "alerts": "alerts spoken",
     "alerts_right": "alerts right",
     "answers_right": "answers right",
-    "alerts_calibrated": f"alerts spoken at {WANTED_SILENCE:.1%} silence",
+    "alerts_calibrated": f"alerts spoken at {WANTED_SILENCE:.2%} silence",
 }
 
 
