@@ -75,7 +75,7 @@ class Step:
     served: str
     local: str
     stats: StepStats
-    local_tokens: int
+    local_stats: StepStats
     chunks: int
     after_cut: bool
 
@@ -114,7 +114,7 @@ class Both:
                 yield delta
         own, seen = StepStats(), [dataclasses.replace(m, chunk=self._as_decoded(m.chunk)) for m in messages]
         local = "".join([delta async for delta in self._local.generate(seen, own)])
-        self.steps.append(Step(said, local, stats, own.prompt_tokens, len(uids), after_cut))
+        self.steps.append(Step(said, local, stats, own, len(uids), after_cut))
 
     async def prewarm(self, messages: Sequence[Message]) -> None:
         await self._served.prewarm(messages)
@@ -135,7 +135,8 @@ class Both:
     def agree(self) -> None:
         """Every decision is the local engine's, made on as many tokens."""
         assert [step.served for step in self.steps] == [step.local for step in self.steps]
-        assert [step.stats.prompt_tokens for step in self.steps] == [step.local_tokens for step in self.steps]
+        tokens = [(step.stats.prompt_tokens, step.local_stats.prompt_tokens) for step in self.steps]
+        assert [served for served, _ in tokens] == [local for _, local in tokens]
 
 
 @asynccontextmanager
@@ -201,6 +202,10 @@ async def test_it_decides_as_the_local_engine_does(url: str, prewarm: bool) -> N
     report("the server says", f"{items[0]:.0f} items asked for, {items[0] - items[1]:.0f} of them new")
     assert not journal.of(events.Error)
     engine.agree()
+    spoken = [(s.stats.confidence, s.local_stats.confidence) for s in steps if s.served]
+    sure = [(served, local) for served, local in spoken if served is not None]
+    assert sure  # of its alerts the server tells how sure it is of each word
+    assert all(0 < served < 1 and served == pytest.approx(local, abs=0.02) for served, local in sure)
     assert len(cuts) == 4
     assert {step.served for step in steps} > {""}
     assert set(engine.sent.values()) == {1}
