@@ -107,8 +107,6 @@ class Profile:
         for name, kind in get_type_hints(type(self)).items():
             if get_origin(kind) is Literal and getattr(self, name) not in (allowed := get_args(kind)):
                 raise ValueError(f"{name} must be one of {', '.join(allowed)}, not {getattr(self, name)!r}")
-        if self.alert_confidence is not None and not 0 <= self.alert_confidence <= 1:
-            raise ValueError(f"alert_confidence must lie within 0 and 1, not {self.alert_confidence}")
         if not self.checkpoint:
             raise ValueError("checkpoint must not be empty")
         for name in ("engine_url", "asr_url", "tts_url"):

@@ -299,37 +299,6 @@ async def test_silent_bias_and_alert_confidence_of_the_checkpoint(checkpoint: Pa
         await engine.close()
 
 
-async def test_an_alert_is_said_only_if_its_words_are_sure(checkpoint: Path) -> None:
-    """Every alert of the plain engine is said, whole, by one that asks for as much confidence as it had, and not by one
-    that asks for more; an answer is said as it is, whatever is asked for."""
-    plain = LocalEngine(checkpoint, max_tokens=6, silent_bias=0.0, alert_confidence=0.0)
-    for number, question in enumerate([None, None, None, QUESTIONS[3]]):
-        context, stats = Context(), StepStats()
-        context.open_turn(chunk(number), question)
-        said = await say(plain.open(), context.messages(), stats)
-        assert said
-        assert stats.confidence is not None
-        assert 0 < stats.confidence < 1
-        for wanted in (stats.confidence - 1e-6, stats.confidence + 1e-6):
-            engine, own = LocalEngine(checkpoint, max_tokens=6, silent_bias=0.0, alert_confidence=wanted), StepStats()
-            session = engine.open()
-            deltas = [delta async for delta in session.generate(context.messages(), own)]
-            withheld = question is None and wanted > stats.confidence
-            assert "".join(deltas) == ("" if withheld else said)
-            if question is None:
-                assert len(deltas) == (not withheld)
-            # What was not said leaves nothing behind: the next answer is that of a session which never thought of it.
-            context.close_turn("".join(deltas) or None)
-            context.open_turn(chunk(number + 10), QUESTIONS[3])
-            assert await say(session, context.messages()) == await say(plain.open(), context.messages())
-            await engine.close()
-            context = Context()
-            context.open_turn(chunk(number), question)
-    await plain.close()
-    with pytest.raises(EngineError, match="alert_confidence"):
-        LocalEngine(checkpoint, alert_confidence=1.5)
-
-
 def _no_folder(folder: Path) -> None:
     shutil.rmtree(folder)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import itertools
-import math
 import threading
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
@@ -121,30 +120,6 @@ async def test_what_a_request_asks_for(server: FakeVllm) -> None:
     item = body["messages"][1]["content"][0]
     assert (item["type"], item["uuid"]) == ("video_url", "s-0")
     assert item["video_url"]["url"].startswith("data:video/jpeg;base64,")
-
-
-async def test_an_alert_is_said_only_if_its_words_are_sure(server: FakeVllm) -> None:
-    server.script = lambda uid, body: ["A", " star", ".", "<|im_end|>"]
-    server.logprobs = {"A": math.log(0.3), " star": math.log(0.8), ".": 0.0, "<|im_end|>": -0.01}.get
-    asked = [*conversation(1)[:-1], Message("user", "What is there?", chunk(0))]
-    async with connected(server, alert_confidence=0.9) as engine:
-        assert await say(engine.open(), conversation(1)) == []
-        assert await say(engine.open(), asked) == ["A", " star", "."]
-        assert ["logprobs" in body for body in server.bodies] == [True, False]
-        server.logprobs = None  # whole, at its end
-        assert await say(engine.open(), conversation(1)) == ["A star."]
-        server.logprobs = lambda token: "likely"
-        with pytest.raises(EngineError, match="probabilities"):
-            await say(engine.open(), conversation(1))
-    server.logprobs = {"A": math.log(0.3), " star": math.log(0.8), ".": 0.0, "<|im_end|>": -0.01}.get
-    async with connected(server, alert_confidence=0.75) as engine:
-        stats = StepStats()
-        assert await say(engine.open(), conversation(1), stats) == ["A star."]
-        assert stats.confidence == pytest.approx(0.8)
-    async with connected(server) as engine:
-        assert await say(engine.open(), conversation(1)) == ["A", " star", "."]
-    with pytest.raises(ValueError, match="alert_confidence"):
-        ServerConfig(server.url, "aura", alert_confidence=-0.1)
 
 
 async def test_silence_by_prompt_needs_no_token(server: FakeVllm) -> None:

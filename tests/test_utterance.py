@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from aura_core.engines.utterance import TextUtterance, Utterance
 
@@ -104,42 +102,3 @@ def test_text_utterance_waits_only_so_long_for_the_first_word() -> None:
         taken += 1
     assert utterance.silent
     assert taken < 20
-
-
-PROBABILITY = st.sampled_from([0.0, 0.2, 0.5, 0.9, 1.0])
-
-
-@given(st.text("ab <.é", max_size=8), st.data(), PROBABILITY)
-def test_an_utterance_that_must_be_sure(text: str, data: st.DataObject, wanted: float) -> None:
-    """It is what it would be anyway, whole at its end, if every token but the first is likely enough, and else nothing;
-    the same from tokens and from pieces of any length."""
-    tokens = [*text.encode(), END]
-    likely = data.draw(st.lists(PROBABILITY, min_size=len(tokens), max_size=len(tokens)))
-    plain, sure = (Utterance(Letters(), {END}, 100, confidence) for confidence in (0.0, wanted))
-    said = "".join(plain.add(token, p) for token, p in zip(tokens, likely, strict=True) if not plain.done)
-    shown = [sure.add(token, p) for token, p in zip(tokens, likely, strict=True) if not sure.done]
-    expected = said if all(p >= wanted for p in likely[1:]) else ""
-    assert "".join(shown) == expected
-    assert sure.done
-    assert sure.silent == (not expected)
-    if wanted:
-        assert not any(shown[:-1])
-    if not expected and said:  # nobody waits for the rest of what will not be said
-        assert len(shown) == next(i for i, p in enumerate(likely) if i and p < wanted) + 1
-
-    pieces, at = TextUtterance(wanted), 0
-    letters, given_out = [*text, "<|im_end|>"], ""
-    chances = data.draw(st.lists(PROBABILITY, min_size=len(letters), max_size=len(letters)))
-    while at < len(letters) and not pieces.done:
-        size = data.draw(st.integers(1, 3))
-        given_out += pieces.add("".join(letters[at : at + size]), chances[at : at + size])
-        at += size
-    given_out += pieces.end()
-    assert given_out == (said if all(p >= wanted for p in chances[1:]) else "")
-    assert pieces.silent == (not given_out)
-
-
-def test_an_utterance_without_probabilities_is_held_back_until_it_is_whole() -> None:
-    utterance = TextUtterance(0.9)
-    assert [utterance.add(piece) for piece in ("A", " star", ".")] == ["", "", ""]
-    assert utterance.end() == "A star."

@@ -70,8 +70,6 @@ class LocalEngine:
             raise EngineError("max_tokens and threads must be at least 1")
         if silence == "prompt" and silent_bias:
             raise EngineError("silent_bias needs a model with a silent token")
-        if alert_confidence is not None and not 0 <= alert_confidence <= 1:
-            raise EngineError(f"alert_confidence must lie within 0 and 1, not {alert_confidence}")
         folder = resolve_checkpoint(checkpoint)
         self.network = Network(folder, dtype, device)
         self.max_tokens = max_tokens
@@ -80,6 +78,8 @@ class LocalEngine:
         self.alert_confidence = float(
             known.get("alert_confidence", 0.0) if alert_confidence is None else alert_confidence
         )
+        if not 0 <= self.alert_confidence <= 1:
+            raise EngineError(f"alert_confidence must lie within 0 and 1, not {self.alert_confidence:g}")
         try:
             self.builder = PromptBuilder(self.network.tokenizer, self._merged_grid, plain=silence == "prompt")
         except ValueError as error:

@@ -184,14 +184,15 @@ class OpenAISession:
             async for event in events:
                 count_tokens(event, stats)
                 piece, over = read_piece(event)
-                if not piece and not over:
+                probabilities = read_probabilities(event)  # of half a character too, which is no text yet
+                if not (piece or over or probabilities):
                     continue
                 now = (time.perf_counter() - called) * 1e3
                 if stats.ttft_ms is None:
                     stats.ttft_ms = stats.prefill_ms = now
                 stats.decode_ms = now - stats.ttft_ms
                 stats.new_tokens += bool(piece)
-                if (delta := utterance.add(piece, read_probabilities(event)) if piece else "") or over:
+                if (delta := utterance.add(piece, probabilities) if piece or probabilities else "") or over:
                     delta += utterance.end() if over else ""
                     if delta:
                         yield delta
