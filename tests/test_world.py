@@ -8,12 +8,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from data_pipeline.world.language import ASK, EVENTS, HELD_OUT, WHEN, WHENEVER, content_words, corpus
-from data_pipeline.world.questions import ASKS, draw_questions
+from data_pipeline.world.language import ASK, EVENTS, HELD_OUT, WHEN, WHENEVER, announce, content_words, corpus
+from data_pipeline.world.questions import ASKS, JUST_BEFORE, draw_questions
 from data_pipeline.world.render import Renderer
 from data_pipeline.world.scene import BACKGROUNDS, MAX_ACTORS, Actor, Look, Recolor, Scene, make_scene, painted
 from data_pipeline.world.video import write_scene
-from data_pipeline.world.vocabulary import COLORS, HELD_OUT_COLORS, SHAPES
+from data_pipeline.world.vocabulary import COLORS, HELD_OUT_COLORS, KINDS, SHAPES
 
 seeds = st.integers(0, 10**6)
 
@@ -99,6 +99,23 @@ def test_questions_are_ordered_and_their_answers_true_to_time(seed, draw):
         assert all(a.t in moments or a.t == qa.t for a in qa.answers)
 
 
+@given(seeds, seeds)
+@settings(max_examples=60)
+def test_what_is_there_already_is_announced_at_once(seed, draw):
+    """Requests that are all about what is there: each names something in the picture, and is met as it is made."""
+    scene = make_scene(seed, 60.0)
+    questions = draw_questions(scene, draw, types=(0.0, 1.0, 0.0), topics=("appear",), present=1.0)
+    for qa in (q for q in questions if q.type == "proactive"):
+        things = [a.thing_at(qa.t - JUST_BEFORE) for a in scene.there(qa.t - JUST_BEFORE)]
+        if things:
+            (answer,) = qa.answers
+            assert answer.t == qa.t
+            assert answer.text in {announce("appear", thing) for thing in things}
+            named = content_words(qa.question) & {*KINDS, *COLORS}
+            assert named
+            assert named <= content_words(answer.text)
+
+
 def test_all_three_kinds_and_all_topics_are_drawn():
     asks = (*ASKS, "so_far")
     drawn = {(q.type, q.topic) for seed in range(150) for q in draw_questions(make_scene(seed, 60.0), seed, asks=asks)}
@@ -146,6 +163,16 @@ def test_what_is_kept_for_tests_is_never_trained_on(seed):
     shown = {(a.kind, c) for a in trained.actors for c in (a.color, *(r.color for r in a.recolors)) if c}
     assert not shown & set(HELD_OUT_COLORS.items())
     assert trained.look.background in BACKGROUNDS
+
+
+@given(seeds, seeds)
+@settings(max_examples=60)
+def test_nobody_asks_for_what_is_kept_for_tests(seed, draw):
+    """Where it never comes, that would teach the answer to be no."""
+    scene = make_scene(seed, 60.0, split="trained")
+    for qa in draw_questions(scene, draw, (1.0, 3.0), standing=9, foresight=0.2, split="trained"):
+        words = content_words(qa.question)
+        assert not any({kind, color} <= words for kind, color in HELD_OUT_COLORS.items())
 
 
 @given(seeds)

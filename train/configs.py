@@ -37,6 +37,7 @@ class Draw:
     topics: tuple[str, ...] = TOPICS
     asks: tuple[str, ...] = _ASKS
     vague: float = 0.0
+    present: float = 0.0
 
 
 _EVENLY = ("appear",) * 4 + ("leave",) * 2 + ("recolor", "count") + ("change", "move") * 2

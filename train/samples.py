@@ -191,6 +191,8 @@ def draw_sample(
         topics=draw.topics,
         asks=draw.asks,
         vague=draw.vague,
+        present=draw.present,
+        split="trained",
     )
     end = int(rng.integers(min(stage.window[0], length), length + 1))
     steps = mix(questions, length)[:end]

@@ -14,8 +14,8 @@ import numpy as np
 
 from data_pipeline.world import language as say
 from data_pipeline.world.language import Thing
-from data_pipeline.world.scene import Actor, Event, Scene
-from data_pipeline.world.vocabulary import COLORS, KINDS, NUMBERS, OBJECTS, PLACES, SHAPES, plural
+from data_pipeline.world.scene import Actor, Event, Scene, Split
+from data_pipeline.world.vocabulary import COLORS, HELD_OUT_COLORS, KINDS, NUMBERS, OBJECTS, PLACES, SHAPES, plural
 
 JUST_BEFORE = 0.05  # the newest frame at a tick was shown about this long ago
 # What requests are about, as often as it stands here.
@@ -66,8 +66,11 @@ class Questioner:
         topics: Sequence[str] = TOPICS,
         asks: Sequence[str] = ASKS,
         vague: float = 0.0,
+        present: float = 0.0,
+        split: Split = "any",
     ):
         self.scene, self.rng, self.held_out, self.foresight, self.vague = scene, rng, held_out, foresight, vague
+        self.present, self.split = present, split
         self.topics, self.asks = topics, asks
         self.events = scene.events()
         self.watched: list[tuple[Thing, QA]] = []  # what is to be told every time it appears
@@ -183,10 +186,14 @@ class Questioner:
         if shapes and self.rng.random() < 0.5:
             thing = self.pick(shapes)
             if self.rng.random() < 0.5:
-                return Thing(thing.kind, self.pick(tuple(COLORS)))
-            return Thing(self.pick(SHAPES), thing.color)
+                return Thing(thing.kind, self.pick(self._colors_of(thing.kind)))
+            return Thing(self.pick(tuple(s for s in SHAPES if thing.color in self._colors_of(s))), thing.color)
         kind = self.pick(SHAPES) if self.rng.random() < 0.5 else self.pick(tuple(OBJECTS))
-        return Thing(kind, self.pick(tuple(COLORS)) if kind in SHAPES and self.rng.random() < 0.6 else None)
+        return Thing(kind, self.pick(self._colors_of(kind)) if kind in SHAPES and self.rng.random() < 0.6 else None)
+
+    def _colors_of(self, kind: str | None) -> tuple[str, ...]:
+        """Those that a shape of this kind may be asked for in."""
+        return tuple(c for c in COLORS if self.split != "trained" or c != HELD_OUT_COLORS.get(str(kind)))
 
     # --- requests ---------------------------------------------------------------------------------------------------
     def request(self, t: float, every: bool, topic: str | None = None) -> QA | None:
@@ -214,7 +221,10 @@ class Questioner:
 
     def _on_appear(self, t: float, every: bool):
         future = self._future(t, "appear")
-        if future and self.rng.random() < self.foresight:
+        things = self.things(t)
+        if self.present and not every and things and self.rng.random() < self.present:
+            thing = self.loosen(self.pick(things))
+        elif future and self.rng.random() < self.foresight:
             target = self.pick(future[:3]).thing
             thing = self.loosen(target)
             if self.vague and self.rng.random() < self.vague:
@@ -222,11 +232,11 @@ class Questioner:
             if self.rng.random() < (0.15 if every else 0.05):
                 thing = Thing()
         else:
-            thing = self.near(self.things(t) + [e.thing for e in future[:3]])
+            thing = self.near(things + [e.thing for e in future[:3]])
         answers = self._answers(t, "appear", lambda e: thing.matches(str(e.thing.kind), e.thing.color), "appear")
-        present = [x for x in self.things(t) if thing.matches(str(x.kind), x.color)]
-        if present and not every:
-            answers = [Answer(t, say.announce("appear", present[0]))]
+        there = [x for x in things if thing.matches(str(x.kind), x.color)]
+        if there and not every:
+            answers = [Answer(t, say.announce("appear", there[0]))]
         return self.pick(say.EVENTS["appear"]).format(a=thing.indefinite), answers
 
     def _on_leave(self, t: float, every: bool):
@@ -265,7 +275,7 @@ class Questioner:
         if actor is None:
             return None
         future = [e.thing.color for e in self._future(t, "recolor") if e.actor == actor.id]
-        color = future[0] if future and self.rng.random() < 0.75 else self.pick(tuple(COLORS))
+        color = future[0] if future and self.rng.random() < 0.75 else self.pick(self._colors_of(actor.kind))
         if color == actor.color_at(t):
             return None
         target = Thing(actor.kind, color)
@@ -319,15 +329,19 @@ def draw_questions(
     topics: Sequence[str] = TOPICS,
     asks: Sequence[str] = ASKS,
     vague: float = 0.0,
+    present: float = 0.0,
+    split: Split = "any",
 ) -> list[QA]:
     """Questions in the order they are asked, at whole seconds, `gap` seconds apart.
 
     `types` are the shares of real-time, proactive and multi-response; at most `standing` requests wait at a time;
     `foresight` is the share of requests for things to appear that are about something that will; `topics` are what
     requests are about, `asks` what real-time questions are; `vague` of the requests for what will appear leave out its
-    color, its kind or both, so that more than one thing will fit."""
+    color, its kind or both, so that more than one thing will fit; `present` of those to be told once are about what is
+    there already. `split`, as the scene's: where it is `trained`, nobody asks for what is kept for tests; as it never
+    comes, that would teach that it never will."""
     rng = np.random.default_rng([scene.seed, seed, 0xC0])
-    questioner = Questioner(scene, rng, held_out, foresight, topics, asks, vague)
+    questioner = Questioner(scene, rng, held_out, foresight, topics, asks, vague, present, split)
     out: list[QA] = []
     t = float(rng.integers(1, 5))
     while t < scene.duration - 1:
