@@ -12,7 +12,7 @@ from train.model import new_model
 from train.samples import draw_sample, film_builder
 
 SECONDS = 40
-DRAWS = {draw: None for recipe in (NANO, FURTHER, GENTLE) for stage in recipe.streams for draw in stage.draws}
+DRAWS = dict.fromkeys(draw for recipe in (NANO, FURTHER, GENTLE) for stage in recipe.streams for draw in stage.draws)
 
 
 @pytest.mark.parametrize("draw", DRAWS, ids=range(len(DRAWS)))

@@ -206,7 +206,7 @@ GENTLE = replace(
     wanted_weight=0.0,
     kept=0.5,
 )
-GENTLE_GPU = replace(  # with one GPU ten times as many streams, and nothing mixed in; not run yet
+GENTLE_GPU = replace(  # with one GPU thirty times as many streams, and nothing mixed in; not run yet
     FURTHER_GPU,
     seed=6,
     vision=GENTLE.vision,

@@ -14,8 +14,8 @@ import numpy as np
 
 from data_pipeline.world import language as say
 from data_pipeline.world.language import Thing
-from data_pipeline.world.scene import Actor, Event, Scene, Split
-from data_pipeline.world.vocabulary import COLORS, HELD_OUT_COLORS, KINDS, NUMBERS, OBJECTS, PLACES, SHAPES, plural
+from data_pipeline.world.scene import Actor, Event, Scene, Split, colors_of
+from data_pipeline.world.vocabulary import COLORS, KINDS, NUMBERS, OBJECTS, PLACES, SHAPES, plural
 
 JUST_BEFORE = 0.05  # the newest frame at a tick was shown about this long ago
 # What requests are about, as often as it stands here.
@@ -186,14 +186,12 @@ class Questioner:
         if shapes and self.rng.random() < 0.5:
             thing = self.pick(shapes)
             if self.rng.random() < 0.5:
-                return Thing(thing.kind, self.pick(self._colors_of(thing.kind)))
-            return Thing(self.pick(tuple(s for s in SHAPES if thing.color in self._colors_of(s))), thing.color)
+                return Thing(thing.kind, self.pick(colors_of(thing.kind, self.split)))
+            return Thing(self.pick(tuple(s for s in SHAPES if thing.color in colors_of(s, self.split))), thing.color)
         kind = self.pick(SHAPES) if self.rng.random() < 0.5 else self.pick(tuple(OBJECTS))
-        return Thing(kind, self.pick(self._colors_of(kind)) if kind in SHAPES and self.rng.random() < 0.6 else None)
-
-    def _colors_of(self, kind: str | None) -> tuple[str, ...]:
-        """Those that a shape of this kind may be asked for in."""
-        return tuple(c for c in COLORS if self.split != "trained" or c != HELD_OUT_COLORS.get(str(kind)))
+        return Thing(
+            kind, self.pick(colors_of(kind, self.split)) if kind in SHAPES and self.rng.random() < 0.6 else None
+        )
 
     # --- requests ---------------------------------------------------------------------------------------------------
     def request(self, t: float, every: bool, topic: str | None = None) -> QA | None:
@@ -275,7 +273,7 @@ class Questioner:
         if actor is None:
             return None
         future = [e.thing.color for e in self._future(t, "recolor") if e.actor == actor.id]
-        color = future[0] if future and self.rng.random() < 0.75 else self.pick(self._colors_of(actor.kind))
+        color = future[0] if future and self.rng.random() < 0.75 else self.pick(colors_of(actor.kind, self.split))
         if color == actor.color_at(t):
             return None
         target = Thing(actor.kind, color)

@@ -166,6 +166,11 @@ HELD_OUT_BACKGROUNDS = ("tiles", "rings")
 Split = Literal["any", "trained", "held_out"]
 
 
+def colors_of(kind: str | None, split: Split) -> tuple[str, ...]:
+    """Those in which a shape of this kind may come, and be asked for, in this split."""
+    return tuple(c for c in COLORS if split != "trained" or c != HELD_OUT_COLORS.get(kind or ""))
+
+
 def random_look(rng: np.random.Generator) -> Look:
     """A camera and a backdrop; about one in six is clean."""
 
@@ -226,9 +231,7 @@ class _Script:
 
     def color(self, kind: str, other_than: str | None = None) -> str | None:
         """One in which a shape of this kind may come in this split; None where no color is left."""
-        choices = [c for c in self.colors if c != other_than]
-        if self.split == "trained":
-            choices = [c for c in choices if c != HELD_OUT_COLORS[kind]]
+        choices = [c for c in self.colors if c != other_than and c in colors_of(kind, self.split)]
         if self.split == "held_out" and HELD_OUT_COLORS[kind] in choices and self.rng.random() < 0.5:
             choices = [HELD_OUT_COLORS[kind]]
         return str(self.rng.choice(choices)) if choices else None
