@@ -70,7 +70,8 @@ class Questioner:
         split: Split = "any",
     ):
         self.scene, self.rng, self.held_out, self.foresight, self.vague = scene, rng, held_out, foresight, vague
-        self.present, self.split = present, split
+        self.present = present
+        self.split: Split = split
         self.topics, self.asks = topics, asks
         self.events = scene.events()
         self.watched: list[tuple[Thing, QA]] = []  # what is to be told every time it appears

@@ -208,7 +208,8 @@ class _Script:
     """Writes a scene event by event."""
 
     def __init__(self, rng: np.random.Generator, duration: float, look: Look, kinds: tuple[str, ...], split: Split):
-        self.rng, self.duration, self.kinds, self.split = rng, duration, kinds, split
+        self.rng, self.duration, self.kinds = rng, duration, kinds
+        self.split: Split = split
         self.colors = _visible_colors(look)
         self.actors: list[Actor] = []
 
