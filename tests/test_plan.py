@@ -2,6 +2,7 @@
 
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -96,16 +97,18 @@ def test_an_error_is_one_line(tmp_path, monkeypatch, capsys):
         run(monkeypatch, "--config", "nano", "--data", folder)
 
 
-@pytest.mark.parametrize("config", ["nano_gentle", "aura_tiny"])
-def test_a_tower_for_a_recipe_that_trains_none_is_refused(config, monkeypatch, capsys):
+def test_a_tower_for_a_recipe_that_trains_none_is_refused(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
-        run(monkeypatch, "--config", config, "--tower", "some", "--dry-run")
-    assert capsys.readouterr().err.endswith(f"{config} leaves the vision tower as it is: no --tower\n")
+        run(monkeypatch, "--config", "aura_tiny", "--tower", "some", "--dry-run")
+    assert capsys.readouterr().err.endswith("aura_tiny leaves the vision tower as it is: no --tower\n")
 
 
-def test_a_recipe_that_trains_no_tower_says_so(monkeypatch, capsys):
-    assert run(monkeypatch, "--config", "nano_gentle", "--dry-run") == 0
-    assert "\nvision: the tower stays as it is\nfilms: " in capsys.readouterr().out
+@pytest.mark.parametrize(("flags", "tower"), [((), "aura-nano"), (("--tower", "some/other"), "other")])
+def test_a_recipe_may_take_a_trained_tower_as_it_is(flags, tower, monkeypatch, capsys):
+    assert run(monkeypatch, "--config", "nano_gpu", *flags, "--dry-run") == 0
+    first, second, third, *_ = capsys.readouterr().out.splitlines()
+    assert (first, third) == ("begins with: nothing", "vision: the tower stays as it is")
+    assert Path(second.removeprefix("vision tower of: ")).name == tower
 
 
 def test_an_error_of_a_worker_process_is_one_line_too(tmp_path, untrained):

@@ -50,14 +50,15 @@ def main() -> int:
     if args.seed is not None:
         config = replace(config, seed=args.seed)
     data: list[Path] = args.data + args.offline
-    if not isinstance(config, AuraConfig):
+    if isinstance(config, AuraConfig):
+        if args.tower:
+            parser.error(f"{args.config} leaves the vision tower as it is: no --tower")
+        if not data and not args.dry_run:
+            parser.error(f"{args.config} needs --data (or --offline)")
+    else:
         if data:
             parser.error(f"{args.config} makes its own data: no --data, --offline")
-        config = replace(config, model=args.model or config.model, tower=args.tower)
-    if args.tower and (isinstance(config, AuraConfig) or not config.vision.steps):
-        parser.error(f"{args.config} leaves the vision tower as it is: no --tower")
-    if isinstance(config, AuraConfig) and not data and not args.dry_run:
-        parser.error(f"{args.config} needs --data (or --offline)")
+        config = replace(config, model=args.model or config.model, tower=args.tower or config.tower)
     out: Path = args.out or Path("runs") / args.config
     try:
         if args.dry_run:

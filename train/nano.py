@@ -82,22 +82,11 @@ def worker(rank: int, config: NanoConfig, out: Path, source: Path) -> None:
         model, tokenizer, scenes, busy, test, config, out, lambda: export(model, tokenizer, out / "checkpoint"), rank
     )
     if rank == 0:
-        if config.kept:
-            mix_in(model, begin(config)[0], config.kept)
         bias, figures = silence_bias(model, tokenizer, calibration, config)
         print(figures, flush=True)
         export(model, tokenizer, out / "checkpoint", bias, config.alert_confidence)
     if config.processes > 1:
         dist.destroy_process_group()
-
-
-@torch.no_grad()
-def mix_in(model: Qwen3VLForConditionalGeneration, before: Qwen3VLForConditionalGeneration, share: float) -> None:
-    """Give the language model, in place, this share of the weights it had `before`. Between the two it is often better
-    than either where the data are unlike those it was trained on last (Wortsman et al., arXiv 2109.01903)."""
-    old = before.model.language_model.parameters()
-    for parameter, then in zip(model.model.language_model.parameters(), old, strict=True):
-        parameter.lerp_(then.to(parameter.device), share)
 
 
 def train(config: NanoConfig, out: Path) -> Path:
@@ -110,22 +99,23 @@ def train(config: NanoConfig, out: Path) -> Path:
 
 
 def train_tower(model: Qwen3VLForConditionalGeneration, config: NanoConfig, out: Path) -> None:
-    """The vision tower, ready for the streaming stages, in `out`."""
-    finished = {"visual": model.model.visual}
-    if load_state(out / TOWER, finished) == config.vision.steps:
+    """The vision tower, ready for the streaming stages, in `out`; one that no step trains is taken as it is."""
+    finished, steps = {"visual": model.model.visual}, config.vision.steps
+    if load_state(out / TOWER, finished) == steps and (steps or config.tower is None):
         return
     if config.tower is not None:
         other, _ = begin(replace(config, model=config.tower))
         model.model.visual.load_state_dict(other.model.visual.state_dict())
     pixels, loaders = PixelConfig.from_checkpoint(out), max(1, config.loaders)
-    pretrain(model, config.vision, pixels, out, config.seed, loaders)
+    if steps:
+        pretrain(model, config.vision, pixels, out, config.seed, loaders)
     if config.model is not None:
         before, _ = begin(config)
         prepare(before.model.visual)
         shots = Shots(GRAFT_SEEDS, config.scene_seconds, pixels)
         given = graft(model, before, DataLoader(shots, None, num_workers=loaders, collate_fn=as_drawn))
         print(f"tower grafted: it gives {given:.3f} of what the one before gave", flush=True)
-    save_state(out / TOWER, finished, config.vision.steps)
+    save_state(out / TOWER, finished, steps)
 
 
 def train_language(config: NanoConfig, out: Path, source: Path) -> Path:
