@@ -348,7 +348,7 @@ def test_the_recipe_for_a_gpu_says_that_there_is_none(tmp_path):
     command = [sys.executable, "-m", "train", "--config", "nano_further_gpu", "--out", str(tmp_path / "run")]
     ended = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=120)
     assert ended.returncode == 1
-    assert ended.stderr == "error: this recipe is for a GPU and torch finds none; nano_further is the one for a CPU\n"
+    assert ended.stderr == "error: this recipe is for a GPU and torch finds none; for a CPU take nano or nano_further\n"
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")

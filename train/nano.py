@@ -40,7 +40,7 @@ def begin(config: NanoConfig) -> tuple[Qwen3VLForConditionalGeneration, PreTrain
     """The model that training begins with, on its device. Raises EngineError where `config.model` does not fit the
     recipe, or the device is missing."""
     if config.device == "cuda" and not torch.cuda.is_available():
-        raise EngineError("this recipe is for a GPU and torch finds none; nano_further is the one for a CPU")
+        raise EngineError("this recipe is for a GPU and torch finds none; for a CPU take nano or nano_further")
     model, tokenizer = new_model(config.seed)
     if config.model is not None:
         load_weights(model, tokenizer, Path(config.model))
