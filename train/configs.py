@@ -96,7 +96,7 @@ COUNTS = Draw(
 LATE, ONE_LATE = (replace(draw, topics=_SELDOM) for draw in (UNASKED, ONE_REQUEST))
 # What is asked for seldom comes, but much that is like it.
 UNMET = replace(LATE, foresight=0.3)
-# Every other request is for what is there already, and to be met at once.
+# Of the requests for what appears every other is for what is there already, and to be met at once.
 PRESENT = Draw(((2.0, 5.0),), (0.1, 0.85, 0.05), (4, 6), foresight=0.7, busy=0.4, topics=_MOSTLY_APPEAR, present=0.5)
 # How many so far, but not so soon that nothing has come since.
 SPARSE = replace(SO_FAR, question_gaps=((3.0, 8.0), (5.0, 12.0), (8.0, 20.0)))

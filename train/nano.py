@@ -101,7 +101,9 @@ def train(config: NanoConfig, out: Path) -> Path:
 def train_tower(model: Qwen3VLForConditionalGeneration, config: NanoConfig, out: Path) -> None:
     """The vision tower, ready for the streaming stages, in `out`; one that no step trains is taken as it is."""
     finished, steps = {"visual": model.model.visual}, config.vision.steps
-    if load_state(out / TOWER, finished) == steps and (steps or config.tower is None):
+    if not steps and config.tower is None:
+        return  # the model's own
+    if (out / TOWER).exists() and load_state(out / TOWER, finished) == steps:
         return
     if config.tower is not None:
         other, _ = begin(replace(config, model=config.tower))
