@@ -14,8 +14,9 @@ from aura_core.sources.video import Video
 from data_pipeline.release import Release, add_folder
 from tests import sample_sets
 from tests.video_files import gray, number_of, write_video
+from train.errors import DataError
 from train.frames import VideoError, read_chunks, read_frames
-from train.index import DataError, SampleIndex
+from train.index import SampleIndex
 from train.inputs import Inputs, collate, taught
 
 

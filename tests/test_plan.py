@@ -1,5 +1,6 @@
 """What a training will take: the paper's figures, the formulas against the model itself, the command line around it."""
 
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +12,12 @@ from transformers import AutoTokenizer, Qwen3VLConfig, Qwen3VLForConditionalGene
 
 from aura_core.pixels import PixelConfig
 from tests import sample_sets
+from tests.command_line import ROOT
 from train import __main__ as command
 from train import plan
 from train.configs import AURA_8B
-from train.index import DataError, SampleIndex
+from train.errors import DataError
+from train.index import SampleIndex
 from train.inputs import Inputs
 from train.shape import AURA_NANO, QWEN3_VL_8B, ModelShape
 
@@ -101,6 +104,14 @@ def test_a_tower_for_a_recipe_that_trains_none_is_refused(monkeypatch, capsys):
     with pytest.raises(SystemExit, match="2"):
         run(monkeypatch, "--config", "aura_tiny", "--tower", "some", "--dry-run")
     assert capsys.readouterr().err.endswith("aura_tiny leaves the vision tower as it is: no --tower\n")
+
+
+def test_a_recipe_that_makes_its_own_data_needs_nothing_that_reads_videos():
+    start = "import runpy, sys; sys.modules['av'] = None; sys.argv = ['train', *sys.argv[1:]]; "
+    start += "runpy.run_module('train', run_name='__main__')"
+    line = [sys.executable, "-c", start, "--config", "nano_gpu", "--dry-run"]
+    done = subprocess.run(line, capture_output=True, text=True, timeout=120, cwd=ROOT)
+    assert (done.returncode, done.stderr) == (0, "")
 
 
 @pytest.mark.parametrize(("flags", "tower"), [((), "aura-nano"), (("--tower", "some/other"), "other")])

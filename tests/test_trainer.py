@@ -21,9 +21,10 @@ from tests import sample_sets
 from tests.command_line import ROOT, environment
 from train.aura import add_silence, load, train
 from train.configs import AURA_TINY
+from train.errors import TrainError
 from train.index import SampleIndex
 from train.inputs import Inputs
-from train.trainer import AuraTrainer, LevelBatches, TrainError
+from train.trainer import AuraTrainer, LevelBatches
 
 CONFIG = replace(AURA_TINY, batch=4, lr=1e-3)
 

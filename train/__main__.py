@@ -11,10 +11,8 @@ from pathlib import Path
 
 from aura_core.engines.base import EngineError
 from train import ablation, nano, plan, push
-from train.aura import train
 from train.configs import CONFIGS, AuraConfig
-from train.index import DataError
-from train.trainer import TrainError
+from train.errors import DataError, TrainError
 
 
 def main() -> int:
@@ -65,7 +63,12 @@ def main() -> int:
             print(plan_of(args.config, config, data))
             return 0
         out.mkdir(parents=True, exist_ok=True)
-        folder = train(config, data, out, args.model) if isinstance(config, AuraConfig) else nano.train(config, out)
+        if isinstance(config, AuraConfig):
+            from train.aura import train  # reads videos, for which nano's machines need nothing
+
+            folder = train(config, data, out, args.model)
+        else:
+            folder = nano.train(config, out)
     except (DataError, TrainError, EngineError) as error:
         print(f"error: {one_line(error)}", file=sys.stderr)
         return 1

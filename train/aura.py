@@ -29,10 +29,11 @@ from aura_core.engines.network import resolve_checkpoint
 from aura_core.pixels import PixelConfig
 from aura_core.prompt import SILENT, PromptBuilder
 from train.configs import AuraConfig
+from train.errors import TrainError
 from train.export import export_tuned
 from train.index import SampleIndex
 from train.inputs import Inputs
-from train.trainer import AuraTrainer, TrainError
+from train.trainer import AuraTrainer
 
 #: What FSDP2 shards and recomputes as one piece.
 LAYERS = ("Qwen3VLTextDecoderLayer", "Qwen3VLVisionBlock")

@@ -16,14 +16,11 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from aura_core.samples import SCHEMA_VERSION, Sample
+from train.errors import DataError
 
 #: What names of files and folders say their lines are (the data engine's rule); only samples are trained on.
 _KINDS = ("samples", "qas", "rejected", "videos", "index")
 _OTHER = "3-refinement.jsonl"  # questions
-
-
-class DataError(Exception):
-    """The data set cannot be trained on; one line that names the file and the line."""
 
 
 class Place(NamedTuple):

@@ -17,8 +17,9 @@ from aura_core.context import Message
 from aura_core.pixels import PixelConfig, to_patches
 from aura_core.prompt import Prompt, PromptBuilder, Span
 from aura_core.samples import Sample, messages_of
+from train.errors import DataError
 from train.frames import VideoError, read_chunks
-from train.index import DataError, SampleIndex
+from train.index import SampleIndex
 from train.loss import Supervise, Targets, target_weights
 
 #: In `mm_token_type_ids`: 0 text, 1 image, 2 video.

@@ -11,7 +11,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 
 from aura_core.chunks import MAX_SIDE
@@ -82,6 +81,8 @@ def assumed(config: AuraConfig) -> Load:
 
 def counted(config: AuraConfig, data: Sequence[Path]) -> Load:
     """The workload of data sets that are there. Raises DataError."""
+    import av  # not needed to plan, or run, what makes its own data
+
     index = SampleIndex(data)
     sizes = []
     for number in np.linspace(0, len(index) - 1, min(_LOOKED_AT, len(index))).astype(int):

@@ -26,6 +26,7 @@ from torch.utils.data import Sampler
 from transformers import Qwen3VLForConditionalGeneration, Trainer, TrainingArguments
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR, get_last_checkpoint, rotate_checkpoints
 
+from train.errors import TrainError
 from train.inputs import Inputs, collate
 from train.shape import ModelShape
 
@@ -37,10 +38,6 @@ _VISION = "model.visual."
 
 #: Where a checkpoint is written before it gets its name.
 _STAGING = ".partial"
-
-
-class TrainError(Exception):
-    """Training cannot begin or go on; one line."""
 
 
 class LevelBatches(Sampler[int]):
