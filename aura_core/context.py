@@ -167,7 +167,7 @@ class Context:
         """The system message, the history, the window; if a turn is open, its user message ends the list.
 
         Roles alternate after the system message. Between two cuts each list is a prefix of the next one, but for an
-        amended reply.
+        amended reply and a forgotten question.
         """
         messages = self._render(self._history, self._window)
         if self._open is not None:
@@ -228,6 +228,20 @@ class Context:
     def unpin(self, question_id: str) -> None:
         """Let the group go its way again: the next cut counts it like any other."""
         self._pinned.pop(question_id, None)
+
+    def forget(self, question_id: str) -> None:
+        """Take a question and the first reply to it out, as if it had never been asked; what was said later stays. A
+        model that still read a request which was stopped would go on meeting it."""
+        self.unpin(question_id)
+        for turn in [*self._window, *([self._open] if self._open else [])]:
+            if turn.question_id == question_id:
+                turn.question = turn.question_id = turn.reply = None
+        for i, group in enumerate(self._history):
+            if group.question_id == question_id:
+                before = self._history[i - 1].replies if i else []
+                before += group.replies[1:]
+                self._history[i : i + 1] = [Group("", None, before)] if before and not i else []
+                return
 
     # Snapshots
 

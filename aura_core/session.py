@@ -365,7 +365,10 @@ class Session:
         self._emit(events.RequestAdded(t, added.id, added.text, added.every))
 
     def _unwatch(self, t: float, request: StandingRequest, why: events.EndReason) -> None:
-        self.context.unpin(request.id)
+        if why in ("stopped", "expired"):
+            self.context.forget(request.id)
+        else:  # one that had to make room may still be met while it is remembered
+            self.context.unpin(request.id)
         self._emit(events.RequestEnded(t, request.id, why))
 
     def _show(self, t: float, state: events.StateName) -> None:

@@ -201,7 +201,7 @@ class _Session:
     def open(self, chunk: Chunk, second: Second) -> None:
         self._now = chunk.end
         for request in self._requests.expire(self._now):
-            self.context.unpin(request.id)
+            self.context.forget(request.id)
         self.context.open_turn(chunk, second.question, second.qa.id if second.qa else None)
 
     def close(self, second: Second) -> None:

@@ -1,7 +1,7 @@
 """The dual sliding window, against its rules and against a plain second account of them."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
@@ -258,6 +258,35 @@ def test_an_interruption_reaches_a_reply_that_has_just_left_the_window():
     assert context.history[0].replies == ["Hello"]
     assert context.amend_last_reply(None)
     assert context.history == ()
+
+
+@given(STEPS, SIZES, st.integers(0, 49), TEXT, st.integers(0, 49))
+def test_a_question_that_is_forgotten_was_never_asked(
+    steps: list[Step], sizes: tuple[int, int, int], place: int, reply: str, later: int
+):
+    """Forgotten `later` turns after it was asked, in the window or in the history."""
+    n, n_extra, _ = sizes
+    steps = [replace(step, amend=None) for step in steps[:30]]  # a group holds no more than `MAX_REPLIES`
+    asked = replace(Step("", reply, True, None), question="Tell me.")
+    place = min(place, len(steps))
+    until, whole = place + 1 + later, [*steps[:place], asked, *steps[place:]]
+    never = [*steps[:place], Step(None, None, False, None), *steps[place:]]
+    forgetful, plain = (Context("SYSTEM", n, n_extra, m=100) for _ in range(2))
+    run(forgetful, whole[:until])
+    run(plain, never[:until])
+    forgetful.forget(str(place))
+    assert texts(forgetful.messages()) == texts(plain.messages())
+    assert str(place) not in forgetful.pinned
+    forgetful.forget(str(place))  # once more changes nothing
+    assert forgetful.snapshot()["history"] == plain.snapshot()["history"]
+
+
+def test_a_question_can_be_forgotten_while_it_is_being_answered():
+    context = played({}, 3)
+    context.open_turn(chunk(3), "Tell me when a cat appears.", "q1")
+    context.forget("q1")
+    context.close_turn(None)
+    assert all(message.text in ("", None) for message in context.messages()[1:])
 
 
 def test_turns_are_opened_and_closed_in_order():

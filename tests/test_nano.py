@@ -7,7 +7,9 @@ from pathlib import Path
 import pytest
 
 from aura_core.engines.local import LocalEngine
-from aura_core.session import SessionConfig
+from aura_core.events import Reply
+from aura_core.session import Session, SessionConfig
+from aura_core.sources.video import Video
 from data_pipeline.world.language import content_words
 from data_pipeline.world.questions import QA, Answer
 from data_pipeline.world.scene import SLOTS, Actor, Look, Scene
@@ -75,6 +77,25 @@ def test_a_demo_is_answered_through_the_command_line(name: str):
         if not any(first <= t <= last and content_words(text) == content_words(heard) for t, heard in said(lines))
     ]
     assert not missing, json.dumps(said(lines), indent=1)
+
+
+async def test_what_is_no_longer_to_be_told_is_not_told():
+    """In the demo two stars come after the request for every star was stopped."""
+    engine, heard = LocalEngine(CHECKPOINT, threads=1), []
+    asks = {4.0: "What color is the square?", 11.0: "Tell me every time you see a star."}
+    try:
+        async with Session(engine.open(), SessionConfig(prewarm=False), heard.append) as session:
+            for t, frame in Video.open(ROOT / "assets" / "demos" / "three_kinds.mp4").samples():
+                if t in asks:
+                    session.ask(asks[t], t=t)
+                session.feed(t, frame)
+                await session.idle()
+                if t == 22.0:
+                    assert session.stop_request("q2")
+    finally:
+        await engine.close()
+    replies = [event.text for event in heard if isinstance(event, Reply)]
+    assert replies == ["The square is green.", "I will keep watching.", "I see a blue star now."]
 
 
 def test_a_clip_of_other_things_does_as_well(tmp_path: Path):

@@ -57,6 +57,7 @@ async def test_a_marked_question_is_watched_for_at_once():
         assert not session.stop_request(request)
         assert journal.of(events.RequestEnded) == [events.RequestEnded(2.5, request, "stopped")]
         assert session.context.pinned == ()
+        assert [text for _, text in dialogue(session)] == ["It rings.", "It rings."]  # of the request nothing is left
 
 
 async def test_the_oldest_request_makes_room_and_the_user_is_told():
@@ -74,6 +75,7 @@ async def test_requests_expire():
         session.ask("Tell me when it rings.", standing=True)
         await watch(session, 0, 3)
         assert journal.of(events.RequestEnded) == [events.RequestEnded(3.0, "q1", "expired")]
+        assert dialogue(session) == []  # what has ended is not read any more
 
 
 async def test_standing_requests_outlive_the_window():
