@@ -22,9 +22,18 @@ log = logging.getLogger(__name__)
 
 
 class Decision:
-    """A generation over `messages`; `speak` gets the reply's pieces as they come. Run it once."""
+    """A generation over `messages`; `speak` gets the reply's pieces as they come. Run it once.
 
-    def __init__(self, engine: EngineSession, messages: Sequence[Message], speak: Callable[[str], None]) -> None:
+    With `fits` a reply is said only when it is whole, and only if it fits; one that does not is silence.
+    """
+
+    def __init__(
+        self,
+        engine: EngineSession,
+        messages: Sequence[Message],
+        speak: Callable[[str], None],
+        fits: Callable[[str], bool] | None = None,
+    ) -> None:
         self.messages = messages
         self.text = ""
         """Everything generated so far."""
@@ -43,6 +52,7 @@ class Decision:
         """What the engine measured itself."""
         self._engine = engine
         self._speak = speak
+        self._fits = fits
         self._heard: str | None = None
         self._task: asyncio.Task[None] | None = None
         self._over = False
@@ -90,12 +100,18 @@ class Decision:
                 self.text += delta
                 if self.spoken:
                     self._speak(delta)
-                elif not may_be_silence(self.text):
-                    self.spoken = True
-                    self.ttft_ms = (time.perf_counter() - started) * 1000
-                    self._speak(self.text)
+                elif self._fits is None and not may_be_silence(self.text):
+                    self._begin(started)
                 elif self.text.strip().startswith(SILENT):
                     return
+        if self._fits is not None and not may_be_silence(self.text) and self._fits(self.text):
+            self._begin(started)
+
+    def _begin(self, started: float) -> None:
+        """Say all that there is so far."""
+        self.spoken = True
+        self.ttft_ms = (time.perf_counter() - started) * 1000
+        self._speak(self.text)
 
 
 def _nobody(text: str) -> None:

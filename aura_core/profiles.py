@@ -129,9 +129,19 @@ class Profile:
         return "\n".join(f"{field.name:<12} {_shown(getattr(self, field.name))}" for field in fields(self))
 
     def session_config(self, **changes: Any) -> SessionConfig:
-        """The session that fits this profile; `changes` are further fields of `SessionConfig`."""
-        prompt = PLAIN_SYSTEM_PROMPT if self.silence == "prompt" else SYSTEM_PROMPT
-        values = {"n": self.n, "n_extra": self.n_extra, "m": self.m, "prewarm": self.prewarm, "system_prompt": prompt}
+        """The session that fits this profile and its checkpoint; `changes` are further fields of `SessionConfig`."""
+        from aura_core.engines.checkpoint import settings
+
+        plain = self.silence == "prompt"
+        vocabulary = {} if plain else settings(self.checkpoint).get("vocabulary", {})
+        values = {
+            "n": self.n,
+            "n_extra": self.n_extra,
+            "m": self.m,
+            "prewarm": self.prewarm,
+            "system_prompt": PLAIN_SYSTEM_PROMPT if plain else SYSTEM_PROMPT,
+            "kinds": tuple(vocabulary.get("kinds", ())),
+        }
         return SessionConfig(**(values | changes))
 
 

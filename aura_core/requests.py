@@ -146,6 +146,13 @@ class StandingRequests:
             del self._requests[request]
         return fired
 
+    def may_concern(self, text: str, kinds: frozenset[str]) -> bool:
+        """Whether an alert may be meant for one of the requests: it names one of the `kinds` of things (as
+        `content_words` gives them) that the request names, or the request names none."""
+        told = content_words(text) & kinds
+        asked = (content_words(request.text) & kinds for request in self.all())
+        return any(not names or names & told for names in asked)
+
     def attribute(self, text: str) -> str | None:
         """The id of the request that an alert is about: most content words in common, the newest among equals.
 

@@ -25,7 +25,7 @@ from aura_core.chunks import Chunk, Chunker
 from aura_core.context import SYSTEM_PROMPT, Context
 from aura_core.decision import Decision, one_line, stop
 from aura_core.engines.base import EngineSession
-from aura_core.requests import StandingRequest, StandingRequests, is_acknowledgement
+from aura_core.requests import StandingRequest, StandingRequests, content_words, is_acknowledgement
 from aura_core.state import Asked, SessionState
 
 log = logging.getLogger(__name__)
@@ -54,6 +54,9 @@ class SessionConfig:
     """Seconds that an engine may take to give up a decision or to close."""
     request_lifetime: float = 24 * 3600.0
     """Seconds of stream time after which a standing request expires."""
+    kinds: tuple[str, ...] = ()
+    """All things that the model knows, in the singular, for one that knows few: what it says unasked is said only if it
+    is about one that a standing request names, or some request names none. Empty: whatever it says is said."""
     prewarm: bool = True
     """Let the engine compute the prompt after the next cut while it has nothing else to do."""
 
@@ -81,6 +84,7 @@ class Session:
         self._clock = clock
         self._chunker = Chunker(fps=config.fps)
         self._requests = StandingRequests(lifetime=config.request_lifetime)
+        self._kinds = content_words(" ".join(config.kinds))
         self._now = 0.0
         self._last_frame = 0.0
         self._count = 0
@@ -309,7 +313,7 @@ class Session:
         if asked is not None:
             self._show(t, "thinking")
         self._answering = asked
-        decision = await self._decide(chunk)
+        decision = await self._decide(chunk, asked)
         self._answering = None
         self.context.close_turn(decision.kept)
         if decision.failure is not None:
@@ -323,12 +327,16 @@ class Session:
             if asked is not None and asked.standing is None and chosen:
                 self._watch(t, asked)
 
-    async def _decide(self, chunk: Chunk) -> Decision:
+    async def _decide(self, chunk: Chunk, asked: Asked | None) -> Decision:
         def speak(text: str) -> None:
             self._show(chunk.end, "speaking")
             self._emit(events.Delta(chunk.end, chunk.index, text))
 
-        self.decision = decision = Decision(self._engine, self.context.messages(), speak)
+        def wanted(text: str) -> bool:
+            return self._requests.may_concern(text, self._kinds)
+
+        fits = wanted if self._kinds and asked is None else None
+        self.decision = decision = Decision(self._engine, self.context.messages(), speak, fits)
         self._deciding = True
         try:
             await decision.run(self.config.step_timeout, self.config.abort_timeout)

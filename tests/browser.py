@@ -298,7 +298,8 @@ def main() -> None:
     profile = get_profile("nano").override(checkpoint=arguments.checkpoint)
     engine = build_engine(profile) if arguments.checkpoint else ScriptedEngine()
     cameras = {camera.name: SharedCamera(camera) for camera in arguments.camera}
-    assistant = Assistant(engine, profile.session_config(), speech, demos, cameras=cameras)
+    config = profile.session_config() if arguments.checkpoint else profile.session_config(kinds=())  # says anything
+    assistant = Assistant(engine, config, speech, demos, cameras=cameras)
     about = {"profile": profile.name, "model": engine.name, "speech": describe_speech(speech)}
     entrance = Entrance(
         max_sessions=arguments.slots,

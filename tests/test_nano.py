@@ -8,7 +8,8 @@ import pytest
 
 from aura_core.engines.local import LocalEngine
 from aura_core.events import Reply
-from aura_core.session import Session, SessionConfig
+from aura_core.profiles import get_profile
+from aura_core.session import Session
 from aura_core.sources.video import Video
 from data_pipeline.world.language import content_words
 from data_pipeline.world.questions import QA, Answer
@@ -18,6 +19,7 @@ from evals import timeliness
 from tests.command_line import ROOT, app, events
 
 CHECKPOINT = ROOT / "assets" / "aura-nano"
+CONFIG = get_profile("nano").session_config(prewarm=False)
 pytestmark = pytest.mark.skipif(not CHECKPOINT.is_dir(), reason="needs the trained checkpoint assets/aura-nano")
 
 
@@ -28,7 +30,7 @@ def figures() -> dict:
     async def run() -> dict:
         engine = LocalEngine(CHECKPOINT, threads=1)
         try:
-            return await timeliness.run(engine, SessionConfig(prewarm=False), seed=5823, hours=0.5)
+            return await timeliness.run(engine, CONFIG, seed=5823, hours=0.5)
         finally:
             await engine.close()
 
@@ -84,7 +86,7 @@ async def test_what_is_no_longer_to_be_told_is_not_told():
     engine, heard = LocalEngine(CHECKPOINT, threads=1), []
     asks = {4.0: "What color is the square?", 11.0: "Tell me every time you see a star."}
     try:
-        async with Session(engine.open(), SessionConfig(prewarm=False), heard.append) as session:
+        async with Session(engine.open(), CONFIG, heard.append) as session:
             for t, frame in Video.open(ROOT / "assets" / "demos" / "three_kinds.mp4").samples():
                 if t in asks:
                     session.ask(asks[t], t=t)

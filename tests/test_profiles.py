@@ -60,6 +60,14 @@ def test_session_config_follows_the_profile() -> None:
     assert (config.n, config.n_extra, config.m, config.prewarm, config.max_waiting) == (4, 2, 10, False, 7)
 
 
+def test_the_kinds_of_things_are_those_of_the_checkpoint(tmp_path: Path) -> None:
+    nano = PROFILES["nano"]
+    assert {"star", "cat"} <= set(nano.session_config().kinds)
+    assert nano.override(silence="prompt").session_config().kinds == ()
+    assert nano.override(checkpoint=str(tmp_path)).session_config().kinds == ()
+    assert PROFILES["aura"].session_config().kinds == ()
+
+
 async def test_build_engine(tmp_path: Path) -> None:
     checkpoint = build(tmp_path / "little")
     engine = build_engine(PROFILES["nano"].override(checkpoint=str(checkpoint), silent_bias=2.0))

@@ -2,7 +2,14 @@
 
 import pytest
 
-from aura_core.requests import ACKNOWLEDGEMENTS, MAX_REQUESTS, StandingRequests, is_acknowledgement, repeats
+from aura_core.requests import (
+    ACKNOWLEDGEMENTS,
+    MAX_REQUESTS,
+    StandingRequests,
+    content_words,
+    is_acknowledgement,
+    repeats,
+)
 
 
 @pytest.mark.parametrize("text", [*ACKNOWLEDGEMENTS, "okay i will tell you", "OKAY, I'LL LET YOU KNOW!",
@@ -97,6 +104,22 @@ def test_an_alert_about_nothing_known_ends_no_request_unless_there_is_only_one()
     assert requests.attribute("Something else.") == "red"
     requests.add("blue", "Tell me when the blue cube stops.", 1.0)
     assert requests.attribute("Something else.") is None
+
+
+def test_an_alert_may_concern_who_asked_for_such_a_thing_or_for_no_thing_in_particular():
+    kinds = content_words("star cat flower house fish")
+    requests = StandingRequests()
+    assert not requests.may_concern("I see a cat now.", kinds)  # nobody waits for anything
+    requests.add("stars", "Tell me every time you see a red star.", 0.0)
+    requests.add("houses", "Let me know when there are two houses.", 1.0)
+    assert requests.may_concern("I see a blue star now.", kinds)  # it may have misread the color, or the user the sky
+    assert requests.may_concern("I see two houses now.", kinds)
+    assert not requests.may_concern("The flower is gone.", kinds)
+    assert not requests.may_concern("Something happens.", kinds)
+    requests.add("any", "Tell me whenever something moves.", 2.0)
+    assert requests.may_concern("The flower is moving.", kinds)
+    requests.stop("any")
+    assert not requests.may_concern("The flower is moving.", kinds)
 
 
 def test_without_requests_nothing_is_attributed():

@@ -69,6 +69,26 @@ async def test_a_question_at_a_closing_time_belongs_to_the_chunk_closing_then(be
         assert journal.of(events.Reply)[0].kind == "answer"
 
 
+async def test_what_nobody_waits_for_is_silence_where_all_kinds_of_things_are_known():
+    script = {k: ["A cat ", "comes in."] for k in (0, 2, 4, 6)} | {3: ["A bird ", "sings."], 5: ["I see a cat."]}
+    journal, engine = Journal(), ScriptedEngine(script)
+    async with opened(engine, journal, kinds=("cat", "bird")) as session:
+        await watch(session, 0, 1.5)
+        first = session.ask("Tell me every time a cat comes in.", standing=True, t=1.7)
+        await watch(session, 2, 3.5)
+        session.stop_request(first)
+        await watch(session, 4, 4.4)
+        session.ask("What do you see?", standing=False, t=4.6)
+        await watch(session, 5, 6)
+        assert [text for _, text in dialogue(session)] == ["A cat comes in.", "What do you see?", "I see a cat."]
+    replies = journal.of(events.Reply)
+    assert [(reply.chunk, reply.kind, reply.request) for reply in replies] == [(2, "alert", "q1"), (5, "answer", "q2")]
+    # an alert is known to be wanted when it is whole; an answer is said as it comes
+    assert [event.text for event in journal.of(events.Delta)] == ["A cat comes in.", "I see a cat."]
+    assert len(journal.of(events.Silent)) == len(engine.seen) - 2
+    assert not journal.of(events.Error)
+
+
 async def test_questions_before_the_first_picture_wait_for_it():
     journal = Journal()
     async with opened(ScriptedEngine({0: ["One."], 1: ["Two."]}), journal, max_questions=2) as session:
