@@ -6,13 +6,14 @@ import pytest
 from data_pipeline.world.language import content_words
 from data_pipeline.world.scene import make_scene
 from data_pipeline.world.vocabulary import HELD_OUT_COLORS
-from train.configs import FURTHER, NANO, NANO_GPU, Draw, StreamStage
+from train.configs import CONFIGS, Draw, NanoConfig, StreamStage
 from train.features import Film
 from train.model import new_model
 from train.samples import draw_sample, film_builder
 
 SECONDS = 40
-DRAWS = dict.fromkeys(draw for recipe in (NANO, FURTHER, NANO_GPU) for stage in recipe.streams for draw in stage.draws)
+RECIPES = [recipe for recipe in CONFIGS.values() if isinstance(recipe, NanoConfig)]
+DRAWS = dict.fromkeys(draw for recipe in RECIPES for stage in recipe.streams for draw in stage.draws)
 
 
 @pytest.mark.parametrize("draw", DRAWS, ids=range(len(DRAWS)))

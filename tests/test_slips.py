@@ -39,6 +39,21 @@ def test_what_was_asked_stays_and_every_alert_is_still_to_be_said_once(seed):
     assert all(s.reply == steps[k].reply for k, s in enumerate(said) if s.kind == "answer" and k not in slipped)
 
 
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 10_000), st.integers(1, 4))
+def test_a_missed_alert_is_due_within_the_seconds_that_are_allowed(seed, late):
+    scene, steps = story(seed)
+    slips = replace(MANY, false=(0.0,), wrong=0.0, missed=0.7, late=late)
+    said, slipped = slip(steps, scene, slips, np.random.default_rng(seed))
+    moved = [k for k, step in enumerate(steps) if step.kind == "alert" and said[k] != step]
+    meant = set()
+    for k in moved:
+        due = next(j for j in range(k + 1, k + late + 1) if said[j] == steps[k])
+        assert all(steps[j] == Step() for j in range(k + 1, due + 1))
+        meant |= set(range(k, due))
+    assert slipped == meant  # it could have been said in each of these: none of them teaches silence
+
+
 def test_there_are_slips_of_every_kind_and_none_where_none_are_wanted():
     kinds: Counter[tuple[str | None, str | None]] = Counter()
     for seed in range(30):

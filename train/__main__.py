@@ -1,6 +1,7 @@
 """`python -m train --config nano --out runs/nano`: from nothing to a checkpoint folder, resumable at any point.
 `python -m train --config aura_8b --data DIR --offline DIR --out runs/aura_8b`: a Qwen3-VL on a data set of samples.
 `python -m train ablation --source runs/nano`: the paper's loss against three others, at nano's size.
+`python -m train mean A B --out C`: the mean of the weights of checkpoints that began as one.
 `python -m train push FOLDER REPO`: a finished checkpoint to the Hugging Face Hub."""
 
 import argparse
@@ -10,16 +11,15 @@ from dataclasses import replace
 from pathlib import Path
 
 from aura_core.engines.base import EngineError
-from train import ablation, nano, plan, push
+from train import ablation, mean, nano, plan, push
 from train.configs import CONFIGS, AuraConfig
 from train.errors import DataError, TrainError
 
 
 def main() -> int:
-    if sys.argv[1:2] == ["push"]:
-        return push.main(sys.argv[2:])
-    if sys.argv[1:2] == ["ablation"]:
-        return ablation.main(sys.argv[2:])
+    commands = {"ablation": ablation.main, "mean": mean.main, "push": push.main}
+    if (command := commands.get("".join(sys.argv[1:2]))) is not None:
+        return command(sys.argv[2:])
     parser = argparse.ArgumentParser(
         prog="python -m train", description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )

@@ -2,7 +2,7 @@
 
 Trained on true histories alone, a model believes what it reads of itself: one "The square is gone." too many is said
 again at every later event (exposure bias; Ross et al. 2011, arXiv 1011.0686). So in some of the samples a silent
-second holds an alert that nobody waits for, an alert is missed and due a second later, an answer is wrong. Slips are
+second holds an alert that nobody waits for, an alert is missed and due a little later, an answer is wrong. Slips are
 read; what is learned is to go on rightly after them.
 """
 
@@ -28,6 +28,7 @@ class Slips:
     false: tuple[float, ...] = (0.01, 0.05, 0.15)  # of a silent second; one of them is drawn a sample
     again: float = 0.3  # that a false alert repeats what was said last
     missed: float = 0.15  # of an alert
+    late: int = 1  # seconds after which a missed alert is due, at most
     wrong: float = 0.1  # of an answer
 
 
@@ -40,6 +41,7 @@ def slip(
     if rng.random() >= slips.share:
         return out, frozenset()
     slipped: set[int] = set()
+    made_up: set[int] = set()  # where a missed alert is said
     false = float(rng.choice(slips.false))
     answers = [step.reply for step in steps if step.kind == "answer"]
     last = None  # alert
@@ -47,10 +49,12 @@ def slip(
     for k in range(len(out)):
         step = out[k]
         chance = rng.random()
-        if step.kind == "alert" and step.question is None and chance < slips.missed:
-            if k + 1 < len(out) and out[k + 1] == Step():
-                out[k], out[k + 1] = Step(), step
-                slipped.add(k)
+        if step.kind == "alert" and step.question is None and k not in made_up and chance < slips.missed:
+            due = k + int(rng.integers(1, slips.late + 1))
+            if due < len(out) and all(between == Step() for between in out[k + 1 : due + 1]):
+                out[k], out[due] = Step(), step
+                slipped |= set(range(k, due))
+                made_up.add(due)
                 continue
         elif step.kind == "answer":
             reply = answers[int(rng.integers(len(answers)))] if chance < slips.wrong else step.reply
