@@ -133,14 +133,14 @@ class Profile:
         from aura_core.engines.checkpoint import settings
 
         plain = self.silence == "prompt"
-        vocabulary = {} if plain else settings(self.checkpoint).get("vocabulary", {})
+        vocabulary = {} if plain else settings(self.checkpoint).get("vocabulary") or {}
         values = {
             "n": self.n,
             "n_extra": self.n_extra,
             "m": self.m,
             "prewarm": self.prewarm,
             "system_prompt": PLAIN_SYSTEM_PROMPT if plain else SYSTEM_PROMPT,
-            "kinds": tuple(vocabulary.get("kinds", ())),
+            "kinds": tuple(vocabulary.get("kinds") or ()),
         }
         return SessionConfig(**(values | changes))
 

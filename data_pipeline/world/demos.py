@@ -74,7 +74,7 @@ def demos() -> list[Demo]:
             Look("gradient", (120.0, 138.0, 150.0), (96.0, 112.0, 126.0), noise=0.015, vignette=0.15, shake=0.003),
         ),
         (
-            (3.0, "What do you see?"),
+            (3.0, "How many objects do you see?"),
             (6.0, "Tell me when the apple disappears."),
             (14.0, "Is there a banana?"),
             (23.0, "Tell me when the clock moves."),
