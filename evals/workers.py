@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import closing
+from dataclasses import replace
 from functools import cache
 from multiprocessing import get_context
 
@@ -14,7 +15,7 @@ import cv2
 
 from aura_core.engines.base import Engine, EngineError
 from aura_core.profiles import Profile, build_engine
-from evals.baselines import needs_model
+from evals.baselines import MODEL, needs_model
 from evals.streams import Draw, Plan
 from evals.timeliness import Played, play_draw
 
@@ -38,7 +39,9 @@ class Worker:
         """See `play_draw`."""
         if self._engine is None and needs_model(name):
             self._engine = build_engine(self._profile)
-        return self._runner.run(play_draw(draw, name, self._engine, self._config))
+        # What a session keeps back is for the model: the others are to be seen with all their vices.
+        config = self._config if name == MODEL else replace(self._config, kinds=())
+        return self._runner.run(play_draw(draw, name, self._engine, config))
 
     def close(self) -> None:
         """Free the engine and the loop."""
