@@ -233,14 +233,17 @@ class Context:
         """Take a question and the first reply to it out, as if it had never been asked; what was said later stays. A
         model that still read a request which was stopped would go on meeting it."""
         self.unpin(question_id)
-        for turn in [*self._window, *([self._open] if self._open else [])]:
+        for turn in filter(None, (*self._window, self._open)):
             if turn.question_id == question_id:
                 turn.question = turn.question_id = turn.reply = None
         for i, group in enumerate(self._history):
             if group.question_id == question_id:
-                before = self._history[i - 1].replies if i else []
-                before += group.replies[1:]
-                self._history[i : i + 1] = [Group("", None, before)] if before and not i else []
+                del self._history[i]
+                later = group.replies[1:]
+                if i:
+                    self._history[i - 1].replies += later
+                elif later:
+                    self._history.insert(0, Group("", None, later))
                 return
 
     # Snapshots

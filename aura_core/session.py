@@ -14,6 +14,7 @@ import math
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Self
 
@@ -332,10 +333,8 @@ class Session:
             self._show(chunk.end, "speaking")
             self._emit(events.Delta(chunk.end, chunk.index, text))
 
-        def wanted(text: str) -> bool:
-            return self._requests.may_concern(text, self._kinds)
-
-        fits = wanted if self._kinds and asked is None else None
+        filtered = self._kinds and asked is None
+        fits = partial(self._requests.may_concern, kinds=self._kinds) if filtered else None
         self.decision = decision = Decision(self._engine, self.context.messages(), speak, fits)
         self._deciding = True
         try:

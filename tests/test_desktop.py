@@ -176,8 +176,10 @@ def test_cameras_that_are_none(tmp_path: Path) -> None:
 
 
 def test_a_file_plays_a_camera_and_ends(clip: Path) -> None:
+    before = set(threading.enumerate())
     camera, over = open_camera(str(clip)), threading.Event()
-    camera.newest()  # it begins when somebody looks; the first picture may be there at once
+    assert set(threading.enumerate()) <= before, "it begins when somebody looks"
+    camera.newest()
     while not camera.ended:
         assert not over.wait(0.01)
     shot = camera.newest()
