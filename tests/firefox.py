@@ -1,6 +1,8 @@
 """Debian's Firefox, driven by WebDriver BiDi: Playwright drives only a Firefox of its own make.
 
-Camera and microphone are Firefox's own fakes: a picture that changes its color, and a tone.
+Camera and microphone are Firefox's own fakes: a picture that changes its color, and a tone. Scripts that run ahead of
+the page's own (`script.addPreloadScript`) are not to be had: under load Firefox 140 fails at putting even an empty one
+into a page ('Permission denied to access property "length"') and counts that as an error of the page.
 """
 
 from __future__ import annotations
@@ -41,12 +43,10 @@ class Tab:
         self._numbers = itertools.count(1)
         self._context = ""
 
-    async def open(self, url: str, before: str) -> None:
-        """Go to `url`; `before` is JavaScript that runs ahead of the page's own."""
+    async def open(self, url: str) -> None:
         self._context = (await self.send("browsingContext.create", type="tab"))["context"]
         events = ["log.entryAdded", "network.beforeRequestSent"]
         await self.send("session.subscribe", events=events, contexts=[self._context])
-        await self.send("script.addPreloadScript", functionDeclaration=f"() => {{ {before} }}")
         await self.send("browsingContext.navigate", context=self._context, url=url, wait="complete")
 
     async def send(self, method: str, **params: Any) -> Any:
@@ -117,8 +117,8 @@ class Tab:
 
 
 @contextlib.asynccontextmanager
-async def open_tab(url: str, before: str = "") -> AsyncIterator[Tab]:
-    """A Firefox with a profile of its own and, in it, a tab on `url`; `before` runs ahead of the page's own scripts."""
+async def open_tab(url: str) -> AsyncIterator[Tab]:
+    """A Firefox with a profile of its own and, in it, a tab on `url`."""
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as home:  # its children may outlive it by a moment
         lines = [f"user_pref({json.dumps(name)}, {json.dumps(value)});\n" for name, value in PREFERENCES.items()]
         await asyncio.to_thread(Path(home, "user.js").write_text, "".join(lines), encoding="utf-8")
@@ -136,7 +136,7 @@ async def open_tab(url: str, before: str = "") -> AsyncIterator[Tab]:
                 tab = Tab(socket, url)
                 tasks.append(asyncio.create_task(tab.listen()))
                 await tab.send("session.new", capabilities={})
-                await tab.open(url, before)
+                await tab.open(url)
                 yield tab
         finally:
             for task in tasks:

@@ -16,9 +16,9 @@ pytestmark = [
     pytest.mark.timeout(240),
 ]
 
-KEEP_CONNECTIONS = """const Real = RTCPeerConnection; window.pcs = [];
-window.RTCPeerConnection = class extends Real { constructor(...a) { super(...a); pcs.push(this); } };"""
-NO_WEBRTC = "delete window.RTCPeerConnection;"
+KEEP_CONNECTIONS = """(() => { const Real = RTCPeerConnection; window.pcs = [];
+window.RTCPeerConnection = class extends Real { constructor(...a) { super(...a); pcs.push(this); } }; })()"""
+NO_WEBRTC = "delete window.RTCPeerConnection"
 CANDIDATES = "pcs.at(-1).localDescription.sdp.match(/^a=candidate.*$/gm)"
 SOUND = """pcs.at(-1).getStats().then((stats) => [...stats.values()]
 .filter(({type, kind}) => type === 'inbound-rtp' && kind === 'audio')
@@ -47,9 +47,9 @@ def said(kind: str, text: str) -> str:
 
 @pytest.mark.parametrize("transport", ["webrtc", "http"])
 async def test_camera(server: Server, transport: str) -> None:
-    before = KEEP_CONNECTIONS if transport == "webrtc" else NO_WEBRTC
-    async with firefox.open_tab(server.url, before) as tab:
+    async with firefox.open_tab(server.url) as tab:
         await tab.until("document.querySelector('#aura-ideas button')")
+        await tab.evaluate(KEEP_CONNECTIONS if transport == "webrtc" else NO_WEBRTC)
         await tab.click("#aura-begin")
         await tab.until(state("watching"))
         assert await tab.evaluate(TRANSPORT) == transport
@@ -75,8 +75,9 @@ async def test_camera(server: Server, transport: str) -> None:
 
 async def test_recording(server: Server) -> None:
     """Without a camera that was allowed, Firefox hides its addresses behind names that the server cannot look up."""
-    async with firefox.open_tab(server.url, KEEP_CONNECTIONS) as tab:
+    async with firefox.open_tab(server.url) as tab:
         await tab.until("document.querySelector('#aura-ideas button')")
+        await tab.evaluate(KEEP_CONNECTIONS)
         await tab.evaluate(CHOOSE_RECORDING)
         await tab.click("#aura-begin")
         await tab.until(said("answer", ANSWER))
