@@ -141,6 +141,7 @@ class Profile:
             "prewarm": self.prewarm,
             "system_prompt": PLAIN_SYSTEM_PROMPT if plain else SYSTEM_PROMPT,
             "kinds": tuple(vocabulary.get("kinds") or ()),
+            "colors": tuple(vocabulary.get("colors") or ()),
         }
         return SessionConfig(**(values | changes))
 

@@ -8,7 +8,7 @@ events and pins the requests' QA groups in the context.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, replace
 
 #: The acknowledgements that the data engine writes; a model trained on it says one of these and then watches.
@@ -153,15 +153,22 @@ class StandingRequests:
         asked = (content_words(request.text) & kinds for request in self.all())
         return any(not names or names & told for names in asked)
 
-    def attribute(self, text: str) -> str | None:
+    def attribute(self, text: str, names: Collection[frozenset[str]] = ()) -> str | None:
         """The id of the request that an alert is about: most content words in common, the newest among equals.
 
         The model says what it saw, not for whom. Where it shares no word with any of several requests, None: taking
-        one at random would end a request that still waits. The only request there is needs no word in common.
+        one at random would end a request that still waits. The only request there is needs no word in common. `names`
+        are sets of content words that exclude each other, as kinds of things or colors do: an alert that names one of
+        a set is not about a request that names others of it.
         """
         words = content_words(text)
-        shared = [(len(words & content_words(r.text)), i, r.id) for i, r in enumerate(self.all())]
+
+        def of_another(asked: frozenset[str]) -> bool:
+            return any(asked & some and words & some and not asked & words & some for some in names)
+
+        asked = [(i, request.id, content_words(request.text)) for i, request in enumerate(self.all())]
+        shared = [(len(words & theirs), i, id) for i, id, theirs in asked if not of_another(theirs)]
         best = max(shared, default=None)
-        if best is None or (best[0] == 0 and len(shared) > 1):
+        if best is None or (best[0] == 0 and len(self) > 1):
             return None
         return best[2]

@@ -58,6 +58,8 @@ class SessionConfig:
     kinds: tuple[str, ...] = ()
     """All things that the model knows, in the singular, for one that knows few: what it says unasked is said only if it
     is about one that a standing request names, or some request names none. Empty: whatever it says is said."""
+    colors: tuple[str, ...] = ()
+    """All colors that the model knows: what it says of a red thing is not for a request for a blue one."""
     prewarm: bool = True
     """Let the engine compute the prompt after the next cut while it has nothing else to do."""
 
@@ -85,7 +87,7 @@ class Session:
         self._clock = clock
         self._chunker = Chunker(fps=config.fps)
         self._requests = StandingRequests(lifetime=config.request_lifetime)
-        self._kinds = content_words(" ".join(config.kinds))
+        self._kinds, self._colors = (content_words(" ".join(names)) for names in (config.kinds, config.colors))
         self._now = 0.0
         self._last_frame = 0.0
         self._count = 0
@@ -348,7 +350,8 @@ class Session:
         t = chunk.end
         acknowledged = asked is not None and is_acknowledgement(decision.text)
         kind = "alert" if asked is None else "ack" if acknowledged else "answer"
-        request = self._requests.attribute(decision.text) if asked is None else asked.id
+        names = (self._kinds, self._colors)
+        request = self._requests.attribute(decision.text, names) if asked is None else asked.id
         cut = decision.interrupted or decision.failure is not None
         times = (decision.ttft_ms, decision.step_ms)
         self._emit(events.Reply(t, decision.kept or "", request, kind, chunk.index, *times, interrupted=cut))

@@ -39,8 +39,8 @@ class Worker:
         """See `play_draw`."""
         if self._engine is None and needs_model(name):
             self._engine = build_engine(self._profile)
-        # What a session keeps back is for the model: the others are to be seen with all their vices.
-        config = self._config if name == MODEL else replace(self._config, kinds=())
+        # What a session knows of the world is for the model: the others are to be seen with all their vices.
+        config = self._config if name == MODEL else replace(self._config, kinds=(), colors=())
         return self._runner.run(play_draw(draw, name, self._engine, config))
 
     def close(self) -> None:

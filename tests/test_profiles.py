@@ -60,12 +60,13 @@ def test_session_config_follows_the_profile() -> None:
     assert (config.n, config.n_extra, config.m, config.prewarm, config.max_waiting) == (4, 2, 10, False, 7)
 
 
-def test_the_kinds_of_things_are_those_of_the_checkpoint(tmp_path: Path) -> None:
+def test_kinds_of_things_and_colors_are_those_of_the_checkpoint(tmp_path: Path) -> None:
     nano = PROFILES["nano"]
     assert {"star", "cat"} <= set(nano.session_config().kinds)
-    assert nano.override(silence="prompt").session_config().kinds == ()
-    assert nano.override(checkpoint=str(tmp_path)).session_config().kinds == ()
-    assert PROFILES["aura"].session_config().kinds == ()
+    assert {"red", "blue"} <= set(nano.session_config().colors)
+    unknown = nano.override(silence="prompt"), nano.override(checkpoint=str(tmp_path)), PROFILES["aura"]
+    for config in (profile.session_config() for profile in unknown):
+        assert config.kinds == config.colors == ()
 
 
 async def test_build_engine(tmp_path: Path) -> None:

@@ -122,5 +122,24 @@ def test_an_alert_may_concern_who_asked_for_such_a_thing_or_for_no_thing_in_part
     assert not requests.may_concern("The flower is moving.", kinds)
 
 
+def test_an_alert_about_another_thing_or_color_ends_no_request():
+    names = content_words("star circle square"), content_words("red blue orange")
+    requests = StandingRequests()
+    requests.add("blue", "Tell me when you see a blue star.", 0.0)
+    assert requests.attribute("The orange star is moving.") == "blue"
+    assert requests.attribute("The orange star is moving.", names) is None
+    assert requests.attribute("I see a blue square now.", names) is None
+    assert requests.attribute("I see a star now.", names) == "blue"  # it may be blue
+    assert requests.attribute("Something blue comes in.", names) == "blue"
+    assert requests.attribute("There it is.", names) == "blue"  # the only one there is
+    requests.add("square", "Let me know when an orange square appears.", 1.0)
+    assert requests.attribute("The circle is orange now.", names) is None
+    assert requests.attribute("I see an orange square and a blue star now.", names) == "square"
+    assert requests.attribute("The red star is gone.", names) is None
+    assert requests.attribute("There it is.", names) is None
+    requests.add("turns", "Tell me when the red star turns blue.", 2.0)
+    assert requests.attribute("The star is blue now.", names) == "turns"
+
+
 def test_without_requests_nothing_is_attributed():
     assert StandingRequests().attribute("A red ball.") is None

@@ -89,6 +89,19 @@ async def test_what_nobody_waits_for_is_silence_where_all_kinds_of_things_are_kn
     assert not journal.of(events.Error)
 
 
+async def test_an_alert_about_another_color_leaves_a_request_waiting():
+    script = {2: ["An orange star moves."], 4: ["I see a blue star now."]}
+    journal = Journal()
+    async with opened(ScriptedEngine(script), journal, kinds=("star",), colors=("blue", "orange")) as session:
+        await watch(session, 0, 1.5)
+        request = session.ask("Tell me when you see a blue star.", standing=True, t=1.7)
+        await watch(session, 2, 6)
+    other, right = journal.of(events.Reply)
+    assert (other.chunk, other.kind, other.request) == (2, "alert", None)
+    assert (right.chunk, right.kind, right.request) == (4, "alert", request)
+    assert [(event.t, event.request) for event in journal.of(events.RequestFired)] == [(right.t, request)]
+
+
 async def test_questions_before_the_first_picture_wait_for_it():
     journal = Journal()
     async with opened(ScriptedEngine({0: ["One."], 1: ["Two."]}), journal, max_questions=2) as session:
