@@ -8,6 +8,8 @@ from collections.abc import Iterable
 
 import torch
 
+from train.precision import single_precision
+
 WEIGHT_DECAY = 0.05
 
 
@@ -36,8 +38,9 @@ class Optimizer:
 
     def step(self) -> None:
         torch.nn.utils.clip_grad_norm_(self.parameters, 1.0)
-        for part in self.parts:
-            part.step()
+        with single_precision(self.parameters[0].device):  # Muon orthogonalizes in bfloat16, come what may
+            for part in self.parts:
+                part.step()
 
     def state_dict(self) -> dict:
         return {str(i): part.state_dict() for i, part in enumerate(self.parts)}
