@@ -157,9 +157,9 @@ class StandingRequests:
         """The id of the request that an alert is about: most content words in common, the newest among equals.
 
         The model says what it saw, not for whom. Where it shares no word with any of several requests, None: taking
-        one at random would end a request that still waits. The only request there is needs no word in common. `names`
-        are sets of content words that exclude each other, as kinds of things or colors do: an alert that names one of
-        a set is not about a request that names others of it.
+        one at random would end a request that still waits. The only one that it can be about needs no word in common.
+        `names` are sets of content words that exclude each other, as kinds of things or colors do: an alert that names
+        one of a set is not about a request that names others of it.
         """
         words = content_words(text)
 
@@ -169,6 +169,6 @@ class StandingRequests:
         asked = [(i, request.id, content_words(request.text)) for i, request in enumerate(self.all())]
         shared = [(len(words & theirs), i, id) for i, id, theirs in asked if not of_another(theirs)]
         best = max(shared, default=None)
-        if best is None or (best[0] == 0 and len(self) > 1):
+        if best is None or (best[0] == 0 and len(shared) > 1):
             return None
         return best[2]

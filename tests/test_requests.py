@@ -139,6 +139,10 @@ def test_an_alert_about_another_thing_or_color_ends_no_request():
     assert requests.attribute("There it is.", names) is None
     requests.add("turns", "Tell me when the red star turns blue.", 2.0)
     assert requests.attribute("The star is blue now.", names) == "turns"
+    requests.add("any", "Tell me whenever something moves.", 3.0)
+    assert requests.attribute("The circle turns.", names) == "any"  # all others are about other things
+    requests.add("more", "Every time something else happens, say so.", 4.0)
+    assert requests.attribute("The circle rolls.", names) is None
 
 
 def test_without_requests_nothing_is_attributed():
