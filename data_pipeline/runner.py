@@ -15,9 +15,7 @@ from __future__ import annotations
 
 import asyncio
 import multiprocessing
-import os
 import sys
-import threading
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from copy import deepcopy
@@ -32,6 +30,7 @@ from datatrove.executor.base import PipelineExecutor
 from datatrove.pipeline.base import PipelineStep
 from loguru import logger
 
+from aura_core.processes import end_with_parent
 from aura_core.samples import Sample
 from data_pipeline import dataset
 from data_pipeline.calls import CallLog, Lines, read_lines
@@ -202,18 +201,6 @@ class Collect(PipelineStep):
 
 
 # --- jobs -------------------------------------------------------------------------------------------------------------
-def _end_with_parent() -> None:
-    """End this process when the one that started it has gone: a killed run must not go on working in its children."""
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-
-    def watch() -> None:
-        parent.join()
-        os._exit(1)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
 class Local(LocalPipelineExecutor):
     """Tasks on this machine; a single worker works in this very process.
 
@@ -225,7 +212,7 @@ class Local(LocalPipelineExecutor):
         ranks = self.get_incomplete_ranks()
         if self.workers > 1:
             spawn = multiprocessing.get_context("spawn")
-            with ProcessPoolExecutor(self.workers, spawn, _end_with_parent) as pool:
+            with ProcessPoolExecutor(self.workers, spawn, end_with_parent) as pool:
                 list(pool.map(self._run_for_rank, ranks))
             return
         pipeline = self.pipeline

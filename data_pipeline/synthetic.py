@@ -14,7 +14,6 @@ import json
 import multiprocessing
 import os
 import sys
-import threading
 from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
@@ -23,6 +22,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from aura_core.processes import end_with_parent
 from aura_core.samples import ACKNOWLEDGE
 from data_pipeline.folder import FolderError, write_lines
 from data_pipeline.records import ID_DIGITS, Rejected, Video, sha256_of
@@ -142,9 +142,7 @@ def _start_worker() -> None:
     import cv2
 
     cv2.setNumThreads(1)
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        threading.Thread(target=lambda: (parent.join(), os._exit(1)), name="parent", daemon=True).start()
+    end_with_parent()
 
 
 def _claim(folder: Path, settings: Settings) -> None:

@@ -14,6 +14,7 @@ from multiprocessing import get_context
 import cv2
 
 from aura_core.engines.base import Engine, EngineError
+from aura_core.processes import end_with_parent
 from aura_core.profiles import Profile, build_engine
 from evals.baselines import MODEL, needs_model
 from evals.streams import Draw, Plan
@@ -81,7 +82,7 @@ def _here(profile: Profile, work: Sequence[_Work]) -> Iterator[tuple[_Work, Play
 def _everywhere(profile: Profile, work: Sequence[_Work], processes: int) -> Iterator[tuple[_Work, Played]]:
     """In the order in which they are done."""
     # Not forked: a copy of a process that has threads, as torch and OpenCV start them, may hang.
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
+    with ProcessPoolExecutor(processes, get_context("spawn"), end_with_parent) as pool:
         futures = {pool.submit(_play, profile, *piece): piece for piece in work}
         try:
             for future in as_completed(futures):

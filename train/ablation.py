@@ -25,6 +25,7 @@ import numpy as np
 import torch
 
 from aura_core.pixels import PixelConfig
+from aura_core.processes import end_with_parent
 from train.attention import PACKED
 from train.calibrate import WANTED_SILENCE, log_odds
 from train.configs import ABLATION, NanoConfig
@@ -118,7 +119,7 @@ def ablate(source: Path, out: Path, seeds: Sequence[int], config: NanoConfig, at
     if at_once == 1:
         figures = list(map(run, folders, repeat(source), configs))
     else:
-        with ProcessPoolExecutor(at_once, get_context("spawn")) as pool:
+        with ProcessPoolExecutor(at_once, get_context("spawn"), end_with_parent) as pool:
             figures = list(pool.map(run, folders, repeat(source), configs))
     return table({loss: [f for f, (of, _) in zip(figures, runs, strict=True) if of == loss] for loss in losses})
 
