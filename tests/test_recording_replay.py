@@ -149,7 +149,7 @@ async def test_another_model_shows_where_it_differs(tmp_path: Path) -> None:
 
 async def test_another_version_shows_where_it_goes_another_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     await simple(tmp_path / "a")
-    monkeypatch.setattr(StandingRequests, "attribute", lambda self, text: None)
+    monkeypatch.setattr(StandingRequests, "attribute", lambda self, text, names: None)
     report = await again(tmp_path / "a", SCRIPT)
     assert not report.same
     assert report.different == []
