@@ -166,8 +166,11 @@ class StandingRequests:
         def of_another(asked: frozenset[str]) -> bool:
             return any(asked & some and words & some and not asked & words & some for some in names)
 
-        asked = [(i, request.id, content_words(request.text)) for i, request in enumerate(self.all())]
-        shared = [(len(words & theirs), i, id) for i, id, theirs in asked if not of_another(theirs)]
+        shared = [
+            (len(words & asked), i, request.id)
+            for i, request in enumerate(self.all())
+            if not of_another(asked := content_words(request.text))
+        ]
         best = max(shared, default=None)
         if best is None or (best[0] == 0 and len(shared) > 1):
             return None
