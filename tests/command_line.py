@@ -5,9 +5,11 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMAND = [sys.executable, str(ROOT / "app.py")]
@@ -32,6 +34,16 @@ def start(*arguments: object) -> subprocess.Popen[str]:
     return subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, bufsize=1, env=environment()
     )
+
+
+def left_behind(run: subprocess.Popen[Any], children: Sequence[psutil.Process]) -> list[psutil.Process]:
+    """Kill a command that runs; its processes that are still there a minute later (they are ended then)."""
+    run.kill()
+    run.wait(60)
+    alive = psutil.wait_procs(children, timeout=60)[1]
+    for child in alive:
+        child.kill()
+    return alive
 
 
 def wait_for(done: Callable[[], object]) -> None:

@@ -28,7 +28,7 @@ from evals.report import summary
 from evals.streams import SIZE, STRETCHES, Draw, Film, Plan, make_stream
 from evals.timeliness import Played, figures, play, play_draw, run, transcript
 from evals.workers import play_all
-from tests.command_line import ROOT, wait_for
+from tests.command_line import ROOT, left_behind, wait_for
 
 PLAN = Plan(seed=7, hours=0.5, memory=(1.0, 5.0), drift=0.5, so_far=4)
 
@@ -271,16 +271,11 @@ def test_the_command_shows_what_was_said(capsys: pytest.CaptureFixture[str]):
 def test_killed_it_leaves_no_process_behind():
     command = ("timeliness", "--baselines-only", "--baseline", "oracle", "--hours", "20", "--processes", "2")
     run = subprocess.Popen([sys.executable, "-m", "evals", *command], cwd=ROOT, stderr=subprocess.DEVNULL)
-    parent, helpers = psutil.Process(run.pid), 3  # what plays, and what multiprocessing tidies up with
+    parent, children = psutil.Process(run.pid), 3  # what plays, and what multiprocessing tidies up with
     try:
-        wait_for(lambda: len(parent.children()) == helpers)
-        children = parent.children()
+        wait_for(lambda: len(parent.children()) == children)
     finally:
-        run.kill()
-        run.wait(60)
-    alive = psutil.wait_procs(children, timeout=60)[1]
-    for child in alive:
-        child.kill()
+        alive = left_behind(run, parent.children())
     assert not alive
 
 

@@ -21,7 +21,7 @@ from aura_core.samples import mix
 from data_pipeline.world.language import ASK
 from data_pipeline.world.questions import draw_questions
 from data_pipeline.world.scene import make_scene
-from tests.command_line import ROOT
+from tests.command_line import ROOT, left_behind
 from train import ablation, language, nano
 from train.attention import PACKED
 from train.configs import SMOKE, WORDS, VisionStage
@@ -261,16 +261,13 @@ def test_killed_in_the_background_it_leaves_no_worker_behind(tmp_path):
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),
     )
     assert run.stdout is not None
+    workers: list[psutil.Process] = []
     try:
         next(line for line in run.stdout if line.startswith("stream"))
         workers = psutil.Process(run.pid).children(recursive=True)
-        assert len(workers) >= SMOKE.processes
     finally:
-        run.kill()
-        run.wait(60)
-    alive = psutil.wait_procs(workers, timeout=60)[1]
-    for worker in alive:
-        worker.kill()
+        alive = left_behind(run, workers)
+    assert len(workers) >= SMOKE.processes
     assert not alive
 
 
