@@ -8,7 +8,7 @@ events and pins the requests' QA groups in the context.
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 #: The acknowledgements that the data engine writes; a model trained on it says one of these and then watches.
@@ -19,6 +19,9 @@ ACKNOWLEDGEMENTS = (
     "I will keep watching.",
 )
 
+#: What the model reads before a number, in front of a question that asks how often.
+TALLY = "Announced so far:"
+
 #: Most standing requests at a time (their QA groups are never cut, so they must be few).
 MAX_REQUESTS = 8
 
@@ -27,6 +30,9 @@ _REPEATS = re.compile(
     r"|keep (?:on )?(?:me|telling|saying|reporting|letting|warning|alerting|counting|announcing|calling|watching))\b",
     re.IGNORECASE,
 )
+
+_HOW_OFTEN = re.compile(r"\b(so far|until now|up to now|how often|how many times)\b", re.IGNORECASE)
+_NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 _FUNCTION_WORDS = (
     "a about again all always am an and any anytime are as at be been being but by can could did do does each every "
@@ -161,17 +167,36 @@ class StandingRequests:
         `names` are sets of content words that exclude each other, as kinds of things or colors do: an alert that names
         one of a set is not about a request that names others of it.
         """
-        words = content_words(text)
-
-        def of_another(asked: frozenset[str]) -> bool:
-            return any(asked & some and words & some and not asked & words & some for some in names)
-
-        shared = [
-            (len(words & asked), i, request.id)
-            for i, request in enumerate(self.all())
-            if not of_another(asked := content_words(request.text))
-        ]
+        shared = [(common, i, request.id) for i, (request, common) in enumerate(self._can_be_about(text, names))]
         best = max(shared, default=None)
         if best is None or (best[0] == 0 and len(shared) > 1):
             return None
         return best[2]
+
+    def tallied(self, question: str, names: Collection[frozenset[str]] = ()) -> str:
+        """The question as the model is to read it: one that asks how often begins with how often the request that it
+        is about was met, if that is one for every occurrence and was met. `names` as for `attribute`.
+
+        Announcements leave the prompt in time, and what is still there a small model adds up wrongly.
+        """
+        if not _HOW_OFTEN.search(question):
+            return question
+        about = [
+            (common, i, request.count)
+            for i, (request, common) in enumerate(self._can_be_about(question, names))
+            if request.every
+        ]
+        common, _, count = max(about, default=(0, 0, 0))
+        # Without names the only request may be about another thing altogether.
+        if count == 0 or (common == 0 and (len(about) > 1 or not any(names))):
+            return question
+        return f"{TALLY} {_NUMBERS[count - 1] if count <= len(_NUMBERS) else count}. {question}"
+
+    def _can_be_about(self, text: str, names: Collection[frozenset[str]]) -> Iterator[tuple[StandingRequest, int]]:
+        """The requests that name nothing else than `text` of any of `names`, oldest first, and how many content words
+        each has in common with it."""
+        words = content_words(text)
+        for request in self.all():
+            asked = content_words(request.text)
+            if not any(asked & some and words & some and not asked & words & some for some in names):
+                yield request, len(words & asked)

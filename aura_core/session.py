@@ -87,7 +87,8 @@ class Session:
         self._clock = clock
         self._chunker = Chunker(fps=config.fps)
         self._requests = StandingRequests(lifetime=config.request_lifetime)
-        self._kinds, self._colors = (content_words(" ".join(names)) for names in (config.kinds, config.colors))
+        self._kinds, colors = (content_words(" ".join(names)) for names in (config.kinds, config.colors))
+        self._names = (self._kinds, colors)
         self._now = 0.0
         self._last_frame = 0.0
         self._count = 0
@@ -308,7 +309,8 @@ class Session:
         chunk, asked, t = item.chunk, item.asked, item.chunk.end
         for request in self._requests.expire(t):
             self._unwatch(t, request, "expired")
-        self.context.open_turn(chunk, asked and asked.text, asked and asked.id)
+        question = asked and self._requests.tallied(asked.text, self._names)
+        self.context.open_turn(chunk, question, asked and asked.id)
         if item.skip:
             self.context.close_turn(None)
             self._emit(events.Skipped(t, chunk.index))
@@ -350,8 +352,7 @@ class Session:
         t = chunk.end
         acknowledged = asked is not None and is_acknowledgement(decision.text)
         kind = "alert" if asked is None else "ack" if acknowledged else "answer"
-        names = (self._kinds, self._colors)
-        request = self._requests.attribute(decision.text, names) if asked is None else asked.id
+        request = self._requests.attribute(decision.text, self._names) if asked is None else asked.id
         cut = decision.interrupted or decision.failure is not None
         times = (decision.ttft_ms, decision.step_ms)
         self._emit(events.Reply(t, decision.kept or "", request, kind, chunk.index, *times, interrupted=cut))

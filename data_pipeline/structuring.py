@@ -165,14 +165,15 @@ def unroll(video: Video, stream: Plan, n: int = 30, n_extra: int = 15, m: int = 
     for k, second in enumerate(stream.seconds):
         session.open(Chunk(k, float(k), k + 1.0, _BLANK, f"{video.id}-{k}"), second)
         if second.reply is not None:
-            yield _sample(video, session.context, k, second), second
+            yield _sample(video, session, k, second), second
         session.close(second)
 
 
-def _sample(video: Video, context: Context, k: int, second: Second) -> Sample:
+def _sample(video: Video, session: _Session, k: int, second: Second) -> Sample:
     assert second.reply is not None
+    context = session.context
     turns = [SampleTurn(turn.chunk.end, turn.reply, turn.question) for turn in context.window]
-    turns.append(SampleTurn(k + 1.0, second.reply, second.question))
+    turns.append(SampleTurn(k + 1.0, second.reply, session.question))
     first = context.window[0].chunk.start if context.window else float(k)
     return Sample(
         schema_version=1,
@@ -195,6 +196,7 @@ class _Session:
 
     def __init__(self, n: int, n_extra: int, m: int) -> None:
         self.context = Context(n=n, n_extra=n_extra, m=m)
+        self.question: str | None = None  # of the newest turn, as the model reads it
         self._requests = StandingRequests()
         self._now = 0.0
 
@@ -202,7 +204,8 @@ class _Session:
         self._now = chunk.end
         for request in self._requests.expire(self._now):
             self.context.forget(request.id)
-        self.context.open_turn(chunk, second.question, second.qa.id if second.qa else None)
+        self.question = second.question and self._requests.tallied(second.question)
+        self.context.open_turn(chunk, self.question, second.qa.id if second.qa else None)
 
     def close(self, second: Second) -> None:
         self.context.close_turn(second.reply)

@@ -66,9 +66,9 @@ def verify(scene: Scene, sample: Sample, second: Second) -> Sample | Rejected:
 
 def _refusal(scene: Scene, sample: Sample, second: Second) -> tuple[str, str] | None:
     text, end = sample.target.text, sample.window.end_s
-    asked = {turn.user for turn in sample.turns} | {group.q for group in sample.history}
+    asked = [turn.user or "" for turn in sample.turns] + [group.q for group in sample.history]
     source = second.sources[0]
-    if source.question.strip() not in asked:
+    if not any(question.endswith(source.question.strip()) for question in asked):  # a tally may stand before it
         return "forgotten", f"{source.question!r} has left the window and the history"
     late = end - (second.due + 1)
     if late > MAX_LATE:

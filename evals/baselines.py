@@ -90,7 +90,7 @@ class Oracle(Player):
         self.calls += 1
         t, question = _now(messages), messages[-1].text or ""
         step = self._steps[min(math.ceil(t), len(self._steps)) - 1]
-        if question and question == step.question:
+        if step.question and question.endswith(step.question):  # a tally may stand before it
             return step.reply or ""
         if question == CAPTION:
             return answer_see(list(dict.fromkeys(self._world.things(t))))

@@ -325,6 +325,18 @@ async def test_standing_requests_far_beyond_the_history_too():
     assert await same_tokens(video(180), requests + questions, SessionConfig()) == 12 + 12 + 50
 
 
+async def test_how_often_a_request_was_met_is_in_both():
+    alerts = [(10.0 + 7 * i, "The bell rings.") for i in range(8)]
+    request = qa(0, "multi", 2.0, "Tell me every time the bell rings.", *alerts)
+    question = "How often did the bell ring so far?"
+    asked = [qa(1 + i, "realtime", t, question, (t, f"{i}.")) for i, t in enumerate((5.0, 20.0, 63.0))]
+    assert await same_tokens(video(70), [request, *asked], SessionConfig()) == 1 + 8 + 3
+    last = structure(video(70), [request, *asked])[-1]
+    read = [*(group.q for group in last.history), *(turn.user for turn in last.turns if turn.user)]
+    told = [f"Announced so far: {count}. {question}" for count in ("two", "eight")]
+    assert read == [request.question, question, *told]
+
+
 @given(streams(longest=70, most=SessionConfig.max_questions), st.integers(1, 8), st.integers(1, 5), st.integers(1, 3))
 @settings(max_examples=25)
 async def test_any_stream_is_served_as_it_is_trained(stream: tuple[Video, list[QA]], n: int, n_extra: int, m: int):

@@ -220,6 +220,17 @@ def test_an_answer_that_the_last_frame_does_not_show_is_rejected():
     assert (verdict.reason, verdict.stage, verdict.id) == ("ungrounded", "verification", sample.sample_id)
 
 
+def test_a_question_that_begins_with_a_tally_is_not_forgotten():
+    scene = scene_with(actor(0, "cat", enter=7.8))
+    request = QA("v/0/1", "v", "multi", "appear", None, 3.0, "Tell me every time a cat appears.",
+                 (Answer(9.0, "I see a cat now."),))  # fmt: skip
+    question = "How many cats so far?"
+    asked = QA("v/0/2", "v", "realtime", "so_far", None, 15.0, question, (Answer(15.0, "So far one cat."),))
+    *_, (sample, second) = unroll(film(20), plan(film(20), [request, asked]))
+    assert sample.turns[-1].user == f"Announced so far: one. {question}"
+    assert not isinstance(verify(scene, sample, second), Rejected)
+
+
 def test_a_request_that_was_forgotten_is_rejected():
     """With nine requests the oldest is not kept any more."""
     scene = scene_with(actor(0, "cat", enter=58.0), seconds=60.0)

@@ -16,9 +16,11 @@ import torch
 from aura_core.chunks import Chunk
 from aura_core.context import Context, Message
 from aura_core.prompt import PromptBuilder, Span
+from aura_core.requests import StandingRequests, content_words
 from aura_core.samples import Step, first_second, mix
 from data_pipeline.world.questions import QA, draw_questions
 from data_pipeline.world.scene import Scene
+from data_pipeline.world.vocabulary import COLORS, KINDS
 from train.configs import StreamStage
 from train.features import LATEST_FRAME, Film
 from train.loss import Supervise, target_weights
@@ -26,6 +28,7 @@ from train.slips import slip
 from train.vision import CELL
 
 MOVING = 0.3  # seconds after which a move, which begins softly, can be seen
+NAMES = tuple(content_words(" ".join(names)) for names in (KINDS, COLORS))  # as a session has them from aura.json
 MULTIPLE = 32  # tokens: of few different lengths, since oneDNN makes a kernel for each new one
 
 
@@ -78,12 +81,17 @@ def standing(questions: Sequence[QA], seconds: int) -> dict[int, int]:
 
 def replay(film: Film, questions: Sequence[QA], steps: Sequence[Step], n: int, n_extra: int) -> Context:
     """The serving context after these steps. Requests are pinned while they stand, as a session does it: an alert for
-    one that the history has lost would teach to announce what nobody asked for."""
-    context, stands = Context(n=n, n_extra=n_extra), standing(questions, len(steps))
+    one that the history has lost would teach to announce what nobody asked for. So by the truth; how often each has
+    been met is told by what was said, which is all that a session knows."""
+    context, stands, requests = Context(n=n, n_extra=n_extra), standing(questions, len(steps)), StandingRequests()
     for k, (chunk, step) in enumerate(zip(blank_chunks(film, len(steps)), steps, strict=True)):
-        context.open_turn(chunk, step.question, str(k) if step.question else None)
+        question = step.question and requests.tallied(step.question, NAMES)
+        context.open_turn(chunk, question, str(k) if question else None)
         if k in stands:
             context.pin(str(k))
+            requests.add(str(k), step.question or "", chunk.end)
+        elif step.reply and not question and (met := requests.attribute(step.reply, NAMES)):
+            requests.fire(met)
         for asked in [asked for asked, met in stands.items() if met == k]:
             context.unpin(str(asked))
         context.close_turn(step.reply)
