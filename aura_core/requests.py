@@ -31,7 +31,10 @@ _REPEATS = re.compile(
     re.IGNORECASE,
 )
 
-_HOW_OFTEN = re.compile(r"\b(so far|until now|up to now|how often|how many times)\b", re.IGNORECASE)
+_HOW_OFTEN = re.compile(
+    r"\b(so far|until now|up to now|how often|how many times|how many\b[^.?!]*\b(?:have|has|had|did|were))\b",
+    re.IGNORECASE,
+)
 _NUMBERS = ["one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten", "eleven", "twelve"]
 
 _FUNCTION_WORDS = (

@@ -121,11 +121,18 @@ def _drift(played: Played) -> dict[str, Any]:
 
 
 async def run(
-    engine: Engine | None, config: SessionConfig, seed: int, hours: float, held_out: bool = False, name: str = MODEL
+    engine: Engine | None,
+    config: SessionConfig,
+    seed: int,
+    hours: float,
+    held_out: bool = False,
+    name: str = MODEL,
+    so_far: int = 0,
 ) -> dict[str, Any]:
-    """Play `hours` of main streams here, one after the other; return the figures of `name` (see `open_player`)."""
+    """Play `hours` of main streams and `so_far` of how many so far here, one after the other; return the figures of
+    `name` (see `open_player`)."""
     started = time.monotonic()
-    draws = Plan(seed, hours, held_out=held_out).draws()
+    draws = Plan(seed, hours, held_out=held_out, so_far=so_far).draws()
     played = [await play_draw(draw, name, engine, config) for draw in draws]
     return {"seed": seed, "wall_s": round(time.monotonic() - started, 1), **figures(played)}
 

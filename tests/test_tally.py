@@ -36,7 +36,23 @@ def test_a_question_how_often_begins_with_what_was_counted(count: int, told: str
 
 
 @pytest.mark.parametrize(
-    "question", ["How many red stars are there?", "Tell me every time a red star leaves.", "Is it red?", "So?"]
+    "question",
+    ["How many times was there a red star?", "How many red stars have you seen?", "Red stars up to now?",
+     "How often did a red star appear?", "How many red stars were there?"],
+)  # fmt: skip
+def test_so_does_one_in_other_words(question: str):
+    assert watched(red=4).tallied(question, NAMES) == f"Announced so far: four. {question}"
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "How many red stars are there?",
+        "How many red stars do you see? They have gone.",
+        "Tell me every time a red star leaves.",
+        "Is it red?",
+        "So?",
+    ],
 )
 def test_no_other_question_does(question: str):
     assert watched(red=2).tallied(question, NAMES) == question
