@@ -1,8 +1,8 @@
 """Standing requests: what the assistant was asked to watch for, until it happened, was stopped or grew old.
 
 Also the one place for the wordings that decide about them: the acknowledgements the model is trained to give, and the
-words in a question that ask for every occurrence instead of the first. Pure bookkeeping; the session turns it into
-events and pins the requests' QA groups in the context.
+words in a question that ask for every occurrence instead of the first, or how often there was one. Pure bookkeeping;
+the session turns it into events and pins the requests' QA groups in the context.
 """
 
 from __future__ import annotations
