@@ -124,7 +124,8 @@ async def open_tab(url: str) -> AsyncIterator[Tab]:
         await asyncio.to_thread(Path(home, "user.js").write_text, "".join(lines), encoding="utf-8")
         flags = ["--headless", "--no-remote", "--profile", home, "--remote-debugging-port", "0", "about:blank"]
         environment = {**os.environ, "HOME": home}
-        process = await asyncio.create_subprocess_exec(FIREFOX, *flags, env=environment, stdout=DEVNULL, stderr=PIPE)
+        command = ["setpriv", "--pdeathsig", "KILL", FIREFOX, *flags]  # it would outlive tests that are killed
+        process = await asyncio.create_subprocess_exec(*command, env=environment, stdout=DEVNULL, stderr=PIPE)
         assert process.stderr is not None
         tasks: list[asyncio.Task[object]] = []
         try:
