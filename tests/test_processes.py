@@ -12,18 +12,20 @@ MODULES = [file for package in PACKAGES for file in sorted((ROOT / package).rglo
 
 
 def named(node: ast.expr | None) -> str:
-    return node.id if isinstance(node, ast.Name) else ""
+    """The name, or the last part of a dotted one; "" for anything else."""
+    return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
+
+
+def initializer(pool: ast.Call) -> str:
+    """What starts the workers of a pool; "" where nothing does."""
+    given = [word.value for word in pool.keywords if word.arg == "initializer"] or pool.args[2:3]
+    return named(given[0] if given else None)
 
 
 def initializers(tree: ast.AST) -> list[str]:
-    """What starts the workers of each pool in a module; "" where nothing does."""
+    """What starts the workers of each pool in a module."""
     calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call))
-    pools = [call for call in calls if named(call.func) == "ProcessPoolExecutor"]
-    by_name = [{word.arg: word.value for word in call.keywords} for call in pools]
-    return [
-        named(call.args[2] if len(call.args) > 2 else words.get("initializer"))
-        for call, words in zip(pools, by_name, strict=True)
-    ]
+    return [initializer(call) for call in calls if named(call.func) == "ProcessPoolExecutor"]
 
 
 def ending(tree: ast.AST) -> set[str]:
@@ -44,6 +46,8 @@ def ending(tree: ast.AST) -> set[str]:
         ("def start(): end_with_parent()\nProcessPoolExecutor(2, spawn, start)", True),
         ("def start(): pass\nProcessPoolExecutor(2, spawn, start)", False),
         ("ProcessPoolExecutor(2)", False),
+        ("futures.ProcessPoolExecutor(2)", False),
+        ("ProcessPoolExecutor(2, spawn, processes.end_with_parent)", True),
     ],
 )
 def test_what_counts(code, found):
